@@ -1,0 +1,36 @@
+//! The one place that writes files: a temporary file beside the target, fsync, rename.
+
+use crate::{Error, Result};
+use std::io::Write;
+use std::path::Path;
+
+/// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one and never a part.
+///
+/// # Errors
+/// The folder is missing or not writable, or the disk is full; the temporary file is removed.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    let run = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".joulefront-").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        set_default_mode(file.as_file())?;
+        file.persist(path).map_err(|e| e.error)?;
+        // The rename itself must survive a power cut as well.
+        std::fs::File::open(folder)?.sync_all()
+    };
+    run().map_err(|e| Error::write(path, e))
+}
+
+/// Temporary files are private (0600); results are as readable as any other file of the user.
+fn set_default_mode(file: &std::fs::File) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! Which version of a model to ship, and what each inference costs in joules.
+//!
+//! The modules in the order data goes through them; nothing on a later line is known to an earlier one.
+
+pub mod atomic;
+mod error;
+pub mod stats;
+pub mod tensor;
+pub mod units;
+
+pub mod onnx;
+
+pub mod energy;
+pub mod measure;
+
+pub mod study;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,3 @@
+//! The command line: parse, run, print the error with its hint, exit code.
+
+fn main() {}

@@ -1,0 +1,66 @@
+//! What a measurement yields: data only, stored in studies and printed by reports.
+
+use crate::energy::{Kind, Scope, Systematic};
+use crate::stats::Interval;
+use crate::units::{Bytes, Seconds};
+use serde::{Deserialize, Serialize};
+
+/// All that was measured on one configuration. Energy and latency are per sample, not per batch, and come from the same
+/// windows. Intervals are 95 %, hierarchical over processes and windows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Energy per inference; `None` when no window was valid (the warnings say why).
+    pub energy: Option<Energy>,
+    /// Latency of single inferences.
+    pub latency: Latency,
+    /// Samples per second over the windows' wall time.
+    pub throughput_per_s: f64,
+    /// Largest `VmHWM` of the fresh processes.
+    pub peak_rss: Bytes,
+    /// `VmHWM` of the same process before it loaded the model.
+    pub rss_before_load: Bytes,
+    /// Fresh processes.
+    pub processes: u64,
+    /// Valid windows.
+    pub windows: u64,
+    /// Windows thrown away, and the reasons with their counts.
+    pub invalid_windows: Vec<(String, u64)>,
+    /// Inferences (batches × batch size) in valid windows.
+    pub inferences: u64,
+    /// What a reader must know: cause and remedy, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Energy per inference in joules.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Energy {
+    /// Measured, estimated, simulated.
+    pub kind: Kind,
+    /// The meter's name.
+    pub meter: String,
+    /// How much of the machine the meter sees.
+    pub scope: Scope,
+    /// ΣE/ΣN with its interval, joules.
+    pub gross: Interval,
+    /// Gross minus idle, where idle was measured before and after, joules.
+    pub net: Option<Interval>,
+    /// Ratio to the reference of the same blocks (1 for the reference itself).
+    pub ratio: Option<Interval>,
+    /// The meter's own uncertainty, beside the statistical one.
+    pub systematic: Systematic,
+}
+
+/// Quantiles of the latency of single runs divided by the batch size, seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Mean with its hierarchical interval, seconds.
+    pub mean: Interval,
+    /// Median.
+    pub p50: Seconds,
+    /// 90th percentile.
+    pub p90: Seconds,
+    /// 99th percentile.
+    pub p99: Seconds,
+    /// Ratio of means to the reference of the same blocks.
+    pub ratio: Option<Interval>,
+}

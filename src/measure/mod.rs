@@ -1,0 +1,5 @@
+//! The measurement protocol: warm-up, interleaved windows, latency, memory, energy, environment.
+
+mod figures;
+
+pub use figures::{Energy, Latency, Measurement};
