@@ -1,0 +1,199 @@
+//! Channel (neuron) pruning that really shrinks the graph: which channels go, and the edits that remove them.
+
+use super::groups::{Edit, Group, Groups};
+use super::importance::{self, Ranking};
+use super::note::Note;
+use super::prepare::{fold_batch_norms, prepare, remove_dead_constants};
+use super::repair::{self, Calibration, Plan};
+use crate::model::{Facts, Graph, Layer, layers};
+use crate::onnx::{Attributes, Model};
+use crate::tensor::{Data, Tensor};
+use crate::{Error, Result};
+use std::collections::HashMap;
+
+/// How much is to go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ChannelShare {
+    /// This share of the model's multiply–adds; channels go where they cost the output least per multiply–add saved.
+    OfMacs(f64),
+    /// This share of the channels of every prune group.
+    OfChannels(f64),
+}
+
+/// Removes channels, keeping counts at multiples of `round_to` (odd counts buy nothing in an engine's tiles), and, given
+/// calibration samples, repairs what is left by sequential least squares.
+///
+/// Without calibration samples channels are ranked by the L1 norm of their filters; with them by what removing them adds
+/// to the error of their readers after the best refit (optimal brain surgeon).
+///
+/// # Errors
+/// The share is outside 0..1, or the graph has no group whose channels may go: the message gives the reasons.
+pub fn prune_channels(model: &Model, share: ChannelShare, round_to: usize, calibration: Option<&Calibration>) -> Result<(Model, Vec<Note>)> {
+    let (ChannelShare::OfMacs(s) | ChannelShare::OfChannels(s)) = share;
+    if !(0.0..1.0).contains(&s) {
+        return Err(Error::bad_input(format!("a pruning share of {s} is not between 0 and 1")));
+    }
+    let (mut original, mut notes) = prepare(model)?;
+    if calibration.is_some() {
+        notes.extend(fold_batch_norms(&mut original)?);
+        repair::add_missing_biases(&mut original)?;
+    }
+    let graph = Graph::new(&original);
+    let facts = Facts::infer(&original, 1)?;
+    let layer_list = layers(&graph, &facts)?;
+    let groups = Groups::find(&graph, &facts, &layer_list)?;
+    if groups.prunable().next().is_none() {
+        let reasons: Vec<String> = groups.groups.iter().filter_map(|g| g.frozen.clone()).collect();
+        return Err(Error::bad_input(format!("no channels of this model can be removed: {}", reasons.join("; ")))
+            .hint("prune connections instead (--granularity connection), or quantize"));
+    }
+    let rankings = match calibration {
+        Some(c) => importance::by_least_squares(&original, &groups, &layer_list, c)?,
+        None => importance::by_l1(&graph, &groups, &layer_list)?,
+    };
+    let counts = match share {
+        ChannelShare::OfChannels(s) => same_share(&groups, s, round_to),
+        ChannelShare::OfMacs(s) => allocate(&groups, &layer_list, &rankings, s, round_to),
+    };
+    let kept: Vec<Option<Vec<usize>>> = groups
+        .groups
+        .iter()
+        .enumerate()
+        .map(|(g, group)| (counts[g] < group.channels).then(|| rankings[g].keep(counts[g])))
+        .collect();
+    describe(&groups, &layer_list, &counts, &mut notes);
+    let mut variant = original.clone();
+    for (group, kept) in groups.groups.iter().zip(&kept) {
+        if let Some(kept) = kept {
+            apply(&mut variant, group, kept)?;
+        }
+    }
+    clear_stale_shapes(&mut variant);
+    if let Some(calibration) = calibration {
+        let kept_of = |tensor: &str| {
+            let a = groups.axis(tensor)?;
+            let kept = kept[a.group].as_ref()?;
+            Some(kept.iter().flat_map(|c| c * a.repeat..(c + 1) * a.repeat).collect())
+        };
+        let plan = Plan { original: &original, kept: &kept_of, support: &HashMap::new() };
+        notes.extend(repair::refit(&mut variant, &plan, calibration)?);
+    }
+    remove_dead_constants(&mut variant);
+    Ok((variant, notes))
+}
+
+/// The same share of every group, to the nearest multiple of `round_to` and never nothing.
+fn same_share(groups: &Groups, share: f64, round_to: usize) -> Vec<usize> {
+    groups
+        .groups
+        .iter()
+        .map(|g| match g.frozen {
+            Some(_) => g.channels,
+            None => {
+                let step = round_to.max(1) as f64;
+                let target = ((g.channels as f64 * (1.0 - share) / step).round() * step) as usize;
+                target.clamp(round_to.clamp(1, g.channels.max(1)), g.channels)
+            }
+        })
+        .collect()
+}
+
+/// Greedy allocation: again and again the group whose next `round_to` channels add least loss per multiply–add saved,
+/// until the share of multiply–adds is reached as nearly as the steps allow.
+fn allocate(groups: &Groups, layer_list: &[Layer], rankings: &[Ranking], share: f64, round_to: usize) -> Vec<usize> {
+    let step = round_to.max(1);
+    let total: u64 = layer_list.iter().map(|l| l.macs).sum();
+    let macs = |counts: &[usize]| layer_list.iter().enumerate().map(|(i, l)| groups.macs(l, i, counts)).sum::<u64>();
+    let mut counts: Vec<usize> = groups.groups.iter().map(|g| g.channels).collect();
+    let mut now = total;
+    let target = total as f64 * (1.0 - share);
+    while now as f64 > target {
+        let candidates = groups.prunable().filter_map(|(g, group)| {
+            // The first step down goes to a multiple of the tile.
+            let next = (counts[g] - 1) / step * step;
+            let next = if next == 0 && counts[g] > step.min(group.channels) { step } else { next };
+            if next == 0 || next >= counts[g] {
+                return None;
+            }
+            let mut after = counts.clone();
+            after[g] = next;
+            let saved = now - macs(&after).min(now);
+            let loss = rankings[g].loss(group.channels - next) - rankings[g].loss(group.channels - counts[g]);
+            (saved > 0).then(|| (loss.max(0.0) / saved as f64, g, next, now - saved))
+        });
+        let best = candidates.min_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((_, g, next, after)) = best else { break };
+        // Stop before the step that would miss the target by more than stopping does.
+        if target - (after as f64) > now as f64 - target {
+            break;
+        }
+        counts[g] = next;
+        now = after;
+    }
+    counts
+}
+
+/// Makes all edits of a group for the kept channels.
+fn apply(model: &mut Model, group: &Group, kept: &[usize]) -> Result<()> {
+    for edit in &group.edits {
+        match edit {
+            Edit::Slice { constant, axis, repeat } => {
+                let value = Graph::new(model)
+                    .constant(constant)?
+                    .ok_or_else(|| Error::bad_input(format!("`{constant}` is not a constant of this model")))?;
+                let entries: Vec<usize> = kept.iter().flat_map(|c| c * repeat..(c + 1) * repeat).collect();
+                model.set_constant(constant, &select(&value, *axis, &entries)?)?;
+            }
+            Edit::DepthwiseGroup { node } => model.graph_mut().node[*node].set_int("group", kept.len() as i64),
+            Edit::ReshapeTarget { constant, position, repeat } => {
+                let mut target = match Graph::new(model).constant(constant)?.map(Tensor::into_data) {
+                    Some(Data::I64(v)) => v,
+                    _ => return Err(Error::bad_input(format!("`{constant}` is not a shape"))),
+                };
+                target[*position] = (kept.len() * repeat) as i64;
+                model.set_constant(constant, &Tensor::i64s(target))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The given entries along `axis`, in the given order.
+fn select(t: &Tensor, axis: usize, entries: &[usize]) -> Result<Tensor> {
+    let data = t.as_f32()?;
+    let size = t.shape()[axis];
+    if entries.iter().any(|&e| e >= size) {
+        return Err(Error::bad_input(format!("entry outside an axis of {size}")));
+    }
+    let inner: usize = t.shape()[axis + 1..].iter().product();
+    let mut out = Vec::with_capacity(data.len() / size.max(1) * entries.len());
+    for block in data.chunks_exact((size * inner).max(1)) {
+        for &e in entries {
+            out.extend_from_slice(&block[e * inner..(e + 1) * inner]);
+        }
+    }
+    let mut shape = t.shape().to_vec();
+    shape[axis] = entries.len();
+    Tensor::f32(shape, out)
+}
+
+/// Intermediate shapes that the exporter wrote down are no longer true; engines check them.
+fn clear_stale_shapes(model: &mut Model) {
+    model.graph_mut().value_info.clear();
+}
+
+/// One line per group.
+fn describe(groups: &Groups, layer_list: &[Layer], counts: &[usize], notes: &mut Vec<Note>) {
+    for (g, group) in groups.groups.iter().enumerate() {
+        let names: Vec<&str> = group.producers.iter().map(|&i| layer_list[i].name.as_str()).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let names = names.join(" + ");
+        notes.push(match &group.frozen {
+            Some(why) => Note::skipped(&names, format!("{} channels stay: {why}", group.channels)),
+            None if counts[g] == group.channels => Note::skipped(&names, format!("all {} channels stay at this share", group.channels)),
+            None => Note::changed(&names, format!("{} → {} channels", group.channels, counts[g])),
+        });
+    }
+}

@@ -1,0 +1,137 @@
+//! Which channels of a group matter least, and what removing them costs.
+
+use super::groups::Groups;
+use super::lanes::{Lane, map_chunks};
+use super::least_squares::Eliminator;
+use super::repair::{Calibration, matrix, row_step};
+use super::statistics::{Moments, Rows};
+use crate::Result;
+use crate::model::{Graph, Layer};
+use crate::onnx::Model;
+use std::collections::HashMap;
+
+/// The order in which a group's channels go and the loss after each.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Ranking {
+    /// Channels, the first to go first.
+    order: Vec<usize>,
+    /// `losses[k]`: loss after the first k channels are gone; non-decreasing, `losses[0] = 0`.
+    losses: Vec<f64>,
+}
+
+impl Ranking {
+    fn new(order: Vec<usize>, steps: impl IntoIterator<Item = f64>) -> Self {
+        let mut losses = vec![0.0];
+        let mut sum = 0.0;
+        for step in steps {
+            sum += if step.is_finite() { step.max(0.0) } else { 0.0 };
+            losses.push(sum);
+        }
+        Ranking { order, losses }
+    }
+
+    /// Loss once `gone` channels are removed.
+    pub(super) fn loss(&self, gone: usize) -> f64 {
+        self.losses.get(gone).or(self.losses.last()).copied().unwrap_or(0.0)
+    }
+
+    /// The channels that stay when `count` do, in their old order.
+    pub(super) fn keep(&self, count: usize) -> Vec<usize> {
+        let mut kept = self.order[self.order.len() - count.min(self.order.len())..].to_vec();
+        kept.sort_unstable();
+        kept
+    }
+}
+
+/// L1 norms of the filters that produce a channel (each producer scaled to mean 1), smallest first. The loss of a channel
+/// is its share of the group's norm.
+pub(super) fn by_l1(graph: &Graph<'_>, groups: &Groups, layers: &[Layer]) -> Result<Vec<Ranking>> {
+    let mut rankings = Vec::new();
+    for group in &groups.groups {
+        let mut score = vec![0.0f64; group.channels];
+        for &producer in &group.producers {
+            let Some(weight) = &layers[producer].weight else { continue };
+            let Some(value) = graph.constant(&weight.name)? else { continue };
+            if group.frozen.is_some() {
+                continue;
+            }
+            let w = matrix(&value, weight.output_axis)?;
+            let norms: Vec<f64> = w.chunks((w.len() / group.channels.max(1)).max(1)).map(|r| r.iter().map(|v| v.abs()).sum()).collect();
+            let mean = norms.iter().sum::<f64>() / group.channels.max(1) as f64;
+            score.iter_mut().zip(&norms).for_each(|(s, n)| *s += n / mean.max(f64::MIN_POSITIVE));
+        }
+        let total: f64 = score.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+        let mut order: Vec<usize> = (0..group.channels).collect();
+        order.sort_by(|&a, &b| score[a].total_cmp(&score[b]).then(a.cmp(&b)));
+        let steps: Vec<f64> = order.iter().map(|&c| score[c] / total).collect();
+        rankings.push(Ranking::new(order, steps));
+    }
+    Ok(rankings)
+}
+
+/// Optimal-brain-surgeon elimination over all readers of a group: again and again the channel whose removal, after the
+/// best refit of every reader, adds least relative error.
+pub(super) fn by_least_squares(model: &Model, groups: &Groups, layers: &[Layer], calibration: &Calibration) -> Result<Vec<Ranking>> {
+    let eliminators = eliminators(model, groups, layers, calibration)?;
+    let l1 = by_l1(&Graph::new(model), groups, layers)?;
+    let mut rankings = Vec::new();
+    for (group, fallback) in groups.groups.iter().zip(l1) {
+        let mut readers: Vec<Eliminator> = group.consumers.iter().filter_map(|c| eliminators.get(c).cloned()).collect();
+        if group.frozen.is_some() || readers.is_empty() {
+            rankings.push(fallback);
+            continue;
+        }
+        let columns = |e: &Eliminator, c: usize| {
+            let per_channel = e.inputs() / group.channels;
+            (c * per_channel..(c + 1) * per_channel).collect::<Vec<_>>()
+        };
+        let mut left: Vec<usize> = (0..group.channels).collect();
+        let (mut order, mut steps) = (Vec::new(), Vec::new());
+        while !left.is_empty() {
+            let losses: Vec<f64> = map_chunks(&left, |_, &c| Ok(readers.iter().map(|e| e.loss(&columns(e, c))).sum()))?;
+            let best = (0..left.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
+            let channel = left.remove(best);
+            readers.iter_mut().for_each(|e| e.remove(&columns(e, channel)));
+            order.push(channel);
+            steps.push(losses[best]);
+        }
+        rankings.push(Ranking::new(order, steps));
+    }
+    Ok(rankings)
+}
+
+/// One eliminator per layer that reads a prunable group, from the original's own activations.
+fn eliminators(model: &Model, groups: &Groups, layers: &[Layer], calibration: &Calibration) -> Result<HashMap<usize, Eliminator>> {
+    let wanted: Vec<usize> = groups.prunable().flat_map(|(_, g)| g.consumers.iter().copied()).collect();
+    let graph = Graph::new(model);
+    let mut lane = Lane::new(model, calibration.input(), calibration.chunks())?;
+    let mut found = HashMap::new();
+    for (number, layer) in layers.iter().enumerate().filter(|(n, _)| wanted.contains(n)) {
+        let Some(weight) = &layer.weight else { continue };
+        let Some(value) = graph.constant(&weight.name)? else { continue };
+        let w = matrix(&value, weight.output_axis)?;
+        let d = w.len() / weight.shape[weight.output_axis].max(1);
+        if layer.node > 0 {
+            lane.advance_past(layer.node - 1)?;
+        }
+        let x = &graph.node(layer.node).input[0];
+        let Some(shape) = lane.get(0, x).map(|t| t.shape().to_vec()) else { continue };
+        let Ok(rows) = Rows::of(layer, graph.node(layer.node), &shape, &weight.shape) else { continue };
+        let chunks: Vec<usize> = (0..lane.chunk_count()).collect();
+        let total = chunks.iter().filter_map(|&i| lane.get(i, x)).map(|t| rows.count(t.shape())).sum();
+        let step = row_step(total, d);
+        let parts = map_chunks(&chunks, |_, &i| {
+            let mut m = Moments::new(d, 0);
+            if let Some(x) = lane.get(i, x) {
+                m.add(&rows.inputs(x, step, None)?, &[])?;
+            }
+            Ok(m)
+        })?;
+        let mut sum = Moments::new(d, 0);
+        parts.iter().for_each(|p| sum.merge(p));
+        if let Some(e) = sum.centred().and_then(|c| Eliminator::new(&c, w)) {
+            found.insert(number, e);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,147 @@
+//! A lane: one model evaluated node by node on all calibration samples, in fixed chunks over all cores.
+//!
+//! Two lanes run side by side when a variant is repaired: the original's, whose outputs are the targets, and the
+//! variant's, whose inputs are what its layers really see. Chunks have a fixed size and sums are merged in order, so the
+//! result does not depend on the number of threads.
+
+use crate::exec;
+use crate::model::Graph;
+use crate::onnx::{Model, pb};
+use crate::tensor::Tensor;
+use crate::Result;
+use std::collections::{HashMap, HashSet};
+
+/// A model half-way through its nodes.
+pub(super) struct Lane {
+    nodes: Vec<pb::NodeProto>,
+    opset: i64,
+    constants: HashMap<String, Tensor>,
+    chunks: Vec<HashMap<String, Tensor>>,
+    last_use: HashMap<String, usize>,
+    /// Tensors that must outlive their last reader.
+    pinned: HashSet<String>,
+    next: usize,
+}
+
+impl Lane {
+    /// Starts before the first node, with the input's chunks in place.
+    pub(super) fn new(model: &Model, input: &str, chunks: &[Tensor]) -> Result<Self> {
+        let graph = Graph::new(model);
+        let mut constants = HashMap::new();
+        for t in &model.graph().initializer {
+            if let Some(value) = graph.constant(t.name())? {
+                constants.insert(t.name().to_owned(), value);
+            }
+        }
+        let mut last_use = HashMap::new();
+        for (index, node) in graph.nodes().iter().enumerate() {
+            node.input.iter().for_each(|name| drop(last_use.insert(name.clone(), index)));
+        }
+        Ok(Lane {
+            nodes: graph.nodes().to_vec(),
+            opset: model.opset(),
+            constants,
+            chunks: chunks.iter().map(|c| HashMap::from([(input.to_owned(), c.clone())])).collect(),
+            last_use,
+            pinned: HashSet::new(),
+            next: 0,
+        })
+    }
+
+    /// Index of the node that comes next.
+    pub(super) fn next(&self) -> usize {
+        self.next
+    }
+
+    /// Keeps `tensor` until [`Lane::unpin`].
+    pub(super) fn pin(&mut self, tensor: &str) {
+        self.pinned.insert(tensor.to_owned());
+    }
+
+    /// Lets `tensor` go; at once when all its readers are done.
+    pub(super) fn unpin(&mut self, tensor: &str) {
+        self.pinned.remove(tensor);
+        if self.last_use.get(tensor).is_none_or(|&u| u < self.next) {
+            self.chunks.iter_mut().for_each(|c| drop(c.remove(tensor)));
+        }
+    }
+
+    /// Replaces a constant for the nodes still to come.
+    pub(super) fn set_constant(&mut self, name: &str, value: Tensor) {
+        self.constants.insert(name.to_owned(), value);
+    }
+
+    /// A tensor of one chunk, or a constant.
+    pub(super) fn get(&self, chunk: usize, tensor: &str) -> Option<&Tensor> {
+        self.chunks[chunk].get(tensor).or_else(|| self.constants.get(tensor))
+    }
+
+    /// Number of chunks.
+    pub(super) fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Evaluates nodes up to and including `node`.
+    pub(super) fn advance_past(&mut self, node: usize) -> Result<()> {
+        while self.next <= node && self.next < self.nodes.len() {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the next node on every chunk and frees what nobody reads any more.
+    fn step(&mut self) -> Result<()> {
+        let node = &self.nodes[self.next];
+        let constants = &self.constants;
+        let opset = self.opset;
+        let evaluate = |chunk: &HashMap<String, Tensor>| {
+            let inputs: Vec<Option<&Tensor>> =
+                node.input.iter().map(|n| chunk.get(n).or_else(|| constants.get(n))).collect();
+            exec::eval_node(node, opset, &inputs)
+        };
+        let is_constant = node.input.iter().all(|n| n.is_empty() || constants.contains_key(n));
+        if is_constant {
+            let inputs: Vec<Option<&Tensor>> = node.input.iter().map(|n| constants.get(n)).collect();
+            let outputs = exec::eval_node(node, opset, &inputs)?;
+            let names = node.output.clone();
+            self.constants.extend(names.into_iter().zip(outputs));
+        } else {
+            let results = map_chunks(&self.chunks, |_, chunk| evaluate(chunk))?;
+            for (chunk, outputs) in self.chunks.iter_mut().zip(results) {
+                chunk.extend(node.output.iter().cloned().zip(outputs));
+            }
+        }
+        let dead: Vec<String> = self.nodes[self.next]
+            .input
+            .iter()
+            .filter(|n| self.last_use.get(*n) == Some(&self.next) && !self.pinned.contains(*n))
+            .cloned()
+            .collect();
+        for name in dead {
+            self.chunks.iter_mut().for_each(|c| drop(c.remove(&name)));
+        }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+/// Applies `f` to every chunk over all cores; results come back in the chunks' order.
+pub(super) fn map_chunks<C: Sync, T: Send>(chunks: &[C], f: impl Fn(usize, &C) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks.len().max(1));
+    let per_thread = chunks.len().div_ceil(threads.max(1)).max(1);
+    let f = &f;
+    let parts: Vec<Result<Vec<T>>> = std::thread::scope(|scope| {
+        let handles: Vec<_> = chunks
+            .chunks(per_thread)
+            .enumerate()
+            .map(|(part, slice)| {
+                scope.spawn(move || slice.iter().enumerate().map(|(i, c)| f(part * per_thread + i, c)).collect::<Result<Vec<T>>>())
+            })
+            .collect();
+        handles
+            .into_iter()
+            .map(|h| h.join().unwrap_or_else(|_| Err(crate::Error::bad_input("a calibration thread failed"))))
+            .collect()
+    });
+    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}

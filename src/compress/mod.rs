@@ -1,0 +1,24 @@
+//! Compression: model → model. Prune channels or connections, quantize weights, repair by least squares.
+//!
+//! Nothing here knows engines or meters; calibration samples come as data, and each step returns what it did per layer.
+
+mod channels;
+mod connections;
+mod groups;
+mod importance;
+mod lanes;
+mod least_squares;
+mod note;
+mod prepare;
+mod quantize;
+mod repair;
+mod rules;
+mod statistics;
+
+pub use channels::{ChannelShare, prune_channels};
+pub use connections::{Distribution, prune_connections};
+pub use groups::{ChannelAxis, Edit, Group, Groups};
+pub use note::{Action, Note};
+pub use prepare::{fold_batch_norms, prepare};
+pub use quantize::quantize_weights;
+pub use repair::Calibration;

@@ -1,0 +1,184 @@
+//! Steps before any compression, each listed: constants get one reader each, BatchNormalization folds into convolutions.
+
+use super::Note;
+use crate::model::Graph;
+use crate::onnx::{Attributes, Model, pb, tensor_to_proto};
+use crate::tensor::Tensor;
+use crate::Result;
+use std::collections::{HashMap, HashSet};
+
+/// Makes every constant have one reader, so that editing a layer's weights changes that layer alone: identity copies of
+/// constants are replaced by the constant, shared constants are cloned.
+///
+/// # Errors
+/// A constant cannot be decoded.
+pub fn prepare(model: &Model) -> Result<(Model, Vec<Note>)> {
+    let mut model = model.clone();
+    let mut notes = Vec::new();
+    remove_identities(&mut model, &mut notes);
+    untie(&mut model)?;
+    Ok((model, notes))
+}
+
+/// `Identity` of a constant (exporters merge equal tensors that way) disappears; its readers read the constant.
+fn remove_identities(model: &mut Model, notes: &mut Vec<Note>) {
+    let mut alias: HashMap<String, String> = HashMap::new();
+    {
+        let graph = Graph::new(model);
+        for node in graph.nodes().iter().filter(|n| n.op_type() == "Identity") {
+            let (Some(from), Some(to)) = (node.input.first(), node.output.first()) else { continue };
+            let from = alias.get(from).unwrap_or(from).clone();
+            if graph.is_constant(&from) && !graph.is_output(to) {
+                alias.insert(to.clone(), from);
+            }
+        }
+    }
+    if alias.is_empty() {
+        return;
+    }
+    notes.push(Note::step(format!("{} identity copies of constants replaced by the constants", alias.len())));
+    let graph = model.graph_mut();
+    graph.node.retain(|n| !n.output.first().is_some_and(|o| alias.contains_key(o)));
+    for name in graph.node.iter_mut().flat_map(|n| n.input.iter_mut()) {
+        if let Some(constant) = alias.get(name.as_str()) {
+            name.clone_from(constant);
+        }
+    }
+}
+
+/// Clones a constant for every reader after the first. Scalars stay shared: nothing along a channel axis is in them.
+fn untie(model: &mut Model) -> Result<()> {
+    let mut clones: Vec<(usize, usize, Tensor, String)> = Vec::new();
+    {
+        let graph = Graph::new(model);
+        let mut seen: HashSet<&str> = HashSet::new();
+        for (index, node) in graph.nodes().iter().enumerate() {
+            for (input, name) in node.input.iter().enumerate() {
+                let large = graph.constant_shape(name).is_some_and(|s| s.iter().product::<usize>() > 1);
+                if large
+                    && !seen.insert(name)
+                    && let Some(value) = graph.constant(name)?
+                {
+                    clones.push((index, input, value, format!("{name}__{index}_{input}")));
+                }
+            }
+        }
+    }
+    let graph = model.graph_mut();
+    for (node, input, value, name) in clones {
+        graph.initializer.push(tensor_to_proto(&name, &value));
+        graph.node[node].input[input] = name;
+    }
+    Ok(())
+}
+
+/// Folds each BatchNormalization that follows a convolution (of any grouping) with constant weights into it:
+/// W' = W·γ/√(σ²+ε), b' = β + (b − μ)·γ/√(σ²+ε).
+///
+/// # Errors
+/// A constant cannot be decoded or has the wrong size.
+pub fn fold_batch_norms(model: &mut Model) -> Result<Vec<Note>> {
+    let folds = find_folds(model)?;
+    if folds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let count = folds.len();
+    let mut dead = HashSet::new();
+    for fold in folds {
+        model.set_constant(&fold.weight, &fold.new_weight)?;
+        let graph = model.graph_mut();
+        let conv = &mut graph.node[fold.conv];
+        let bias = format!("{}__bias", fold.weight);
+        conv.input.resize(2, String::new());
+        conv.input.push(bias.clone());
+        conv.output[0].clone_from(&fold.output);
+        graph.initializer.push(tensor_to_proto(&bias, &fold.new_bias));
+        dead.insert(fold.norm);
+    }
+    let mut index = 0;
+    model.graph_mut().node.retain(|_| {
+        index += 1;
+        !dead.contains(&(index - 1))
+    });
+    remove_dead_constants(model);
+    Ok(vec![Note::step(format!("{count} BatchNormalization nodes folded into their convolutions"))])
+}
+
+struct Fold {
+    conv: usize,
+    norm: usize,
+    weight: String,
+    output: String,
+    new_weight: Tensor,
+    new_bias: Tensor,
+}
+
+fn find_folds(model: &Model) -> Result<Vec<Fold>> {
+    let graph = Graph::new(model);
+    let mut folds = Vec::new();
+    for (norm, node) in graph.nodes().iter().enumerate().filter(|(_, n)| n.op_type() == "BatchNormalization") {
+        let Some(conv) = graph.producer(&node.input[0]).filter(|&p| graph.node(p).op_type() == "Conv") else { continue };
+        let conv_node = graph.node(conv);
+        if graph.consumers(&node.input[0]).len() != 1 || graph.is_output(&node.input[0]) || node.input.len() != 5 {
+            continue;
+        }
+        let Some(weight) = graph.constant(&conv_node.input[1])? else { continue };
+        let Some(constants) = constants(&graph, node)? else { continue };
+        let bias = match conv_node.input.get(2).filter(|b| !b.is_empty()) {
+            Some(name) => match graph.constant(name)? {
+                Some(b) => Some(b),
+                None => continue,
+            },
+            None => None,
+        };
+        let epsilon = node.float("epsilon").unwrap_or(1e-5);
+        let Some((new_weight, new_bias)) = folded(weight, bias, &constants, epsilon)? else { continue };
+        folds.push(Fold {
+            conv,
+            norm,
+            weight: conv_node.input[1].clone(),
+            output: node.output[0].clone(),
+            new_weight,
+            new_bias,
+        });
+    }
+    Ok(folds)
+}
+
+/// γ, β, μ, σ² of a BatchNormalization, when all are constant.
+fn constants(graph: &Graph<'_>, node: &pb::NodeProto) -> Result<Option<[Tensor; 4]>> {
+    let values: Vec<Tensor> =
+        node.input.iter().skip(1).map(|n| graph.constant(n)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    Ok(values.try_into().ok())
+}
+
+/// In double precision, so that folding costs no accuracy. `None` when sizes do not fit.
+fn folded(mut weight: Tensor, bias: Option<Tensor>, bn: &[Tensor; 4], epsilon: f32) -> Result<Option<(Tensor, Tensor)>> {
+    let channels = weight.shape()[0];
+    let [gamma, beta, mean, var] = [bn[0].as_f32()?, bn[1].as_f32()?, bn[2].as_f32()?, bn[3].as_f32()?];
+    if [gamma, beta, mean, var].iter().any(|v| v.len() != channels) || bias.as_ref().is_some_and(|b| b.len() != channels) {
+        return Ok(None);
+    }
+    let scale: Vec<f64> = (0..channels).map(|c| f64::from(gamma[c]) / (f64::from(var[c]) + f64::from(epsilon)).sqrt()).collect();
+    let old = bias.as_ref().map(Tensor::as_f32).transpose()?;
+    let new_bias = (0..channels)
+        .map(|c| (f64::from(beta[c]) + (old.map_or(0.0, |b| f64::from(b[c])) - f64::from(mean[c])) * scale[c]) as f32)
+        .collect();
+    let per_channel = weight.len() / channels.max(1);
+    if per_channel > 0 {
+        for (row, s) in weight.as_f32_mut()?.chunks_mut(per_channel).zip(&scale) {
+            row.iter_mut().for_each(|w| *w = (f64::from(*w) * s) as f32);
+        }
+    }
+    Ok(Some((weight, Tensor::f32([channels], new_bias)?)))
+}
+
+/// Removes initializers that nothing reads (dead weights would stay in the file, and a user pays for their bytes).
+pub(super) fn remove_dead_constants(model: &mut Model) {
+    let live: HashSet<String> = {
+        let graph = model.graph();
+        let read = graph.node.iter().flat_map(|n| n.input.iter().cloned());
+        read.chain(graph.output.iter().map(|o| o.name().to_owned())).collect()
+    };
+    model.graph_mut().initializer.retain(|t| live.contains(t.name()));
+}

@@ -1,0 +1,200 @@
+//! Second moments of a layer's inputs and targets over the calibration samples.
+//!
+//! A layer is linear in its columns: x is the patch a convolution sees at one output position (im2col), or one row of a
+//! matrix product. With targets t, everything least squares needs is n, Σx, Σt, Σxxᵀ and Σtxᵀ.
+
+use crate::model::{Layer, LayerKind};
+use crate::onnx::{Attributes, pb};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// Raw sums over rows; `d` inputs and `o` outputs, row-major.
+#[derive(Debug, Clone)]
+pub(super) struct Moments {
+    pub(super) d: usize,
+    pub(super) o: usize,
+    n: f64,
+    sum_x: Vec<f64>,
+    sum_t: Vec<f64>,
+    xx: Vec<f64>,
+    tx: Vec<f64>,
+    tt: Vec<f64>,
+}
+
+/// Centred second moments: H = Cov(x, x) (d×d), G = Cov(t, x) (o×d), the variance of each target, and the means.
+#[derive(Debug, Clone)]
+pub(super) struct Centred {
+    pub(super) d: usize,
+    pub(super) o: usize,
+    pub(super) h: Vec<f64>,
+    pub(super) g: Vec<f64>,
+    pub(super) var_t: Vec<f64>,
+    pub(super) mean_x: Vec<f64>,
+    pub(super) mean_t: Vec<f64>,
+}
+
+impl Moments {
+    pub(super) fn new(d: usize, o: usize) -> Self {
+        Moments { d, o, n: 0.0, sum_x: vec![0.0; d], sum_t: vec![0.0; o], xx: vec![0.0; d * d], tx: vec![0.0; o * d], tt: vec![0.0; o] }
+    }
+
+    /// Adds `rows`: x is n×d and t is n×o, row-major. Products are summed in single precision within one call (a few
+    /// thousand rows) and in double precision across calls.
+    pub(super) fn add(&mut self, x: &[f32], t: &[f32]) -> Result<()> {
+        let n = if self.d == 0 { 0 } else { x.len() / self.d };
+        if x.len() != n * self.d || t.len() != n * self.o {
+            return Err(Error::bad_input("calibration rows and targets differ in number"));
+        }
+        self.n += n as f64;
+        for row in x.chunks_exact(self.d) {
+            self.sum_x.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));
+        }
+        for row in t.chunks_exact(self.o.max(1)) {
+            for ((s, q), &v) in self.sum_t.iter_mut().zip(&mut self.tt).zip(row) {
+                *s += f64::from(v);
+                *q += f64::from(v) * f64::from(v);
+            }
+        }
+        add_product(&mut self.xx, x, x, n, self.d, self.d);
+        add_product(&mut self.tx, t, x, n, self.o, self.d);
+        Ok(())
+    }
+
+    /// Adds the sums of another part of the samples.
+    pub(super) fn merge(&mut self, other: &Moments) {
+        self.n += other.n;
+        let add = |a: &mut [f64], b: &[f64]| a.iter_mut().zip(b).for_each(|(x, y)| *x += y);
+        add(&mut self.sum_x, &other.sum_x);
+        add(&mut self.sum_t, &other.sum_t);
+        add(&mut self.xx, &other.xx);
+        add(&mut self.tx, &other.tx);
+        add(&mut self.tt, &other.tt);
+    }
+
+    /// Moments about the means; `None` without rows.
+    pub(super) fn centred(&self) -> Option<Centred> {
+        if self.n < 1.0 {
+            return None;
+        }
+        let (d, o, n) = (self.d, self.o, self.n);
+        let mean = |s: &[f64]| s.iter().map(|v| v / n).collect::<Vec<f64>>();
+        let (mean_x, mean_t) = (mean(&self.sum_x), mean(&self.sum_t));
+        let h = (0..d * d).map(|i| self.xx[i] / n - mean_x[i / d] * mean_x[i % d]).collect();
+        let g = (0..o * d).map(|i| self.tx[i] / n - mean_t[i / d] * mean_x[i % d]).collect();
+        let var_t = (0..o).map(|i| (self.tt[i] / n - mean_t[i] * mean_t[i]).max(0.0)).collect();
+        Some(Centred { d, o, h, g, var_t, mean_x, mean_t })
+    }
+}
+
+/// acc (p×q) += aᵀ·b for a n×p and b n×q, row-major.
+fn add_product(acc: &mut [f64], a: &[f32], b: &[f32], n: usize, p: usize, q: usize) {
+    let product = crate::exec::gemm_f32(p, n, q, a, (1, p as isize), b, (q as isize, 1));
+    acc.iter_mut().zip(&product).for_each(|(s, &v)| *s += f64::from(v));
+}
+
+/// How a layer's rows are read off its input and output.
+#[derive(Debug, Clone)]
+pub(super) enum Rows {
+    /// A 2-D convolution with one group, or (`depthwise`) one channel of a depthwise one.
+    Conv(Patch),
+    /// The last axis of the input.
+    Dense,
+}
+
+/// Geometry of a convolution's patches.
+#[derive(Debug, Clone)]
+pub(super) struct Patch {
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    pad: [usize; 2],
+    output: [usize; 2],
+}
+
+impl Rows {
+    /// The geometry of a layer; `Err` says why its rows are not read.
+    pub(super) fn of(layer: &Layer, node: &pb::NodeProto, input_shape: &[usize], weight_shape: &[usize]) -> Result<Self, String> {
+        match layer.kind {
+            LayerKind::Gemm if node.int("transA") == Some(1) => Err("its input is transposed".into()),
+            LayerKind::Gemm if node.float("alpha").unwrap_or(1.0) != 1.0 || node.float("beta").unwrap_or(1.0) != 1.0 => {
+                Err("it scales its product".into())
+            }
+            LayerKind::Gemm | LayerKind::MatMul if weight_shape.len() == 2 => Ok(Rows::Dense),
+            LayerKind::Conv | LayerKind::DepthwiseConv if weight_shape.len() == 4 && input_shape.len() == 4 => {
+                let spec = crate::exec::ConvSpec::from_node(node, input_shape, weight_shape).map_err(|e| e.to_string())?;
+                Ok(Rows::Conv(Patch {
+                    kernel: [weight_shape[2], weight_shape[3]],
+                    stride: [spec.strides[0], spec.strides[1]],
+                    dilation: [spec.dilations[0], spec.dilations[1]],
+                    pad: [spec.pads_begin[0], spec.pads_begin[1]],
+                    output: [spec.output[0], spec.output[1]],
+                }))
+            }
+            _ => Err("its rank is not handled".into()),
+        }
+    }
+
+    /// Number of rows one tensor of `shape` gives.
+    pub(super) fn count(&self, shape: &[usize]) -> usize {
+        match self {
+            Rows::Conv(p) => shape[0] * p.output[0] * p.output[1],
+            Rows::Dense => shape[..shape.len() - 1].iter().product(),
+        }
+    }
+
+    /// The inputs of rows `0, step, 2·step, …`, one after the other. `channel` restricts a convolution to one channel.
+    pub(super) fn inputs(&self, x: &Tensor, step: usize, channel: Option<usize>) -> Result<Vec<f32>> {
+        let data = x.as_f32()?;
+        let shape = x.shape();
+        let rows = (0..self.count(shape)).step_by(step.max(1));
+        match self {
+            Rows::Dense => {
+                let width = shape[shape.len() - 1];
+                Ok(rows.flat_map(|r| data[r * width..(r + 1) * width].iter().copied()).collect())
+            }
+            Rows::Conv(p) => {
+                let channels = channel.map_or(0..shape[1], |c| c..c + 1);
+                let mut out = Vec::with_capacity(rows.len() * channels.len() * p.kernel[0] * p.kernel[1]);
+                let plane = p.output[0] * p.output[1];
+                for r in rows {
+                    let (sample, position) = (r / plane, r % plane);
+                    p.gather(data, shape, sample, [position / p.output[1], position % p.output[1]], channels.clone(), &mut out);
+                }
+                Ok(out)
+            }
+        }
+    }
+
+    /// The outputs of the same rows; `kept` picks and orders channels.
+    pub(super) fn targets(&self, t: &Tensor, step: usize, kept: &[usize]) -> Result<Vec<f32>> {
+        let data = t.as_f32()?;
+        let shape = t.shape();
+        let rows = (0..self.count(shape)).step_by(step.max(1));
+        let (channels, plane) = match self {
+            Rows::Dense => (shape[shape.len() - 1], 1),
+            Rows::Conv(p) => (shape[1], p.output[0] * p.output[1]),
+        };
+        let at = |r: usize, c: usize| data[(r / plane * channels + c) * plane + r % plane];
+        Ok(rows.flat_map(|r| kept.iter().map(move |&c| at(r, c))).collect())
+    }
+}
+
+impl Patch {
+    /// Appends the patch under one output position; padding is zero.
+    fn gather(&self, x: &[f32], shape: &[usize], n: usize, at: [usize; 2], channels: std::ops::Range<usize>, out: &mut Vec<f32>) {
+        let (height, width) = (shape[2], shape[3]);
+        for c in channels {
+            let plane = &x[(n * shape[1] + c) * height * width..][..height * width];
+            for ky in 0..self.kernel[0] {
+                let y = (at[0] * self.stride[0] + ky * self.dilation[0]).checked_sub(self.pad[0]).filter(|&y| y < height);
+                for kx in 0..self.kernel[1] {
+                    let x = (at[1] * self.stride[1] + kx * self.dilation[1]).checked_sub(self.pad[1]).filter(|&x| x < width);
+                    out.push(match (y, x) {
+                        (Some(y), Some(x)) => plane[y * width + x],
+                        _ => 0.0,
+                    });
+                }
+            }
+        }
+    }
+}

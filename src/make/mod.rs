@@ -1,0 +1,94 @@
+//! Executes a recipe: original model in, variant out, with what it became and what was done to each layer.
+
+use crate::compress::{Calibration, ChannelShare, Note, prune_channels, prune_connections, quantize_weights};
+use crate::model::{Facts, Graph, Totals, layers, totals};
+use crate::onnx::{Model, pb, sha256_hex};
+use crate::recipe::{Recipe, Step};
+use crate::units::Bytes;
+use crate::{Error, Result};
+
+/// A variant: the file's bytes and what is known of them.
+#[derive(Debug, Clone)]
+pub struct Variant {
+    /// The bytes of the file that ships and is measured.
+    pub bytes: Vec<u8>,
+    /// SHA-256 of the bytes.
+    pub sha256: String,
+    /// Parameters, multiply–adds, bits, sparsity of one sample.
+    pub totals: Totals,
+    /// Reached: share of multiply–adds removed for channels, else of weights zeroed; `None` when nothing was pruned.
+    pub pruning_ratio: Option<f64>,
+    /// What was done to each layer, or why not.
+    pub notes: Vec<Note>,
+}
+
+impl Variant {
+    /// Size of the file.
+    pub fn size(&self) -> Bytes {
+        Bytes(self.bytes.len() as u64)
+    }
+}
+
+/// Metadata entry of a variant that holds its recipe.
+const RECIPE_KEY: &str = "joulefront.recipe";
+
+/// Makes the variant of `original` (whose file is `bytes`) that `recipe` describes. The original recipe gives the file
+/// itself, byte for byte. The same recipe, model and samples give the same bytes, whatever the number of threads.
+///
+/// # Errors
+/// A step cannot be taken on this model: the message says which and why.
+pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option<&Calibration>) -> Result<Variant> {
+    recipe.check()?;
+    let before = measure(original)?;
+    if recipe.is_original() {
+        let notes = Vec::new();
+        return Ok(Variant { bytes: bytes.to_vec(), sha256: sha256_hex(bytes), totals: before, pruning_ratio: None, notes });
+    }
+    let mut model = original.clone();
+    let mut notes = Vec::new();
+    for step in &recipe.steps {
+        let (next, more) = match *step {
+            Step::PruneChannels { macs: Some(share), round_to, .. } => {
+                prune_channels(&model, ChannelShare::OfMacs(share), round_to, calibration)
+            }
+            Step::PruneChannels { channels, round_to, .. } => {
+                prune_channels(&model, ChannelShare::OfChannels(channels.unwrap_or(0.0)), round_to, calibration)
+            }
+            Step::PruneConnections { share, distribution } => prune_connections(&model, share, distribution, calibration),
+            Step::Quantize { weight_bits } => quantize_weights(&model, weight_bits),
+        }
+        .map_err(|e| e.context(step))?;
+        model = next;
+        notes.extend(more);
+    }
+    record_recipe(&mut model, recipe)?;
+    let totals = measure(&model)?;
+    let bytes = model.to_bytes()?;
+    // What leaves here must be a model that loads again.
+    Model::from_bytes(&bytes, "the variant")?;
+    let pruning_ratio = recipe.steps.iter().find_map(|s| match s {
+        Step::PruneChannels { .. } => Some(1.0 - totals.macs as f64 / before.macs.max(1) as f64),
+        Step::PruneConnections { .. } => Some(totals.sparsity),
+        Step::Quantize { .. } => None,
+    });
+    Ok(Variant { sha256: sha256_hex(&bytes), bytes, totals, pruning_ratio, notes })
+}
+
+/// Sums for one sample.
+fn measure(model: &Model) -> Result<Totals> {
+    let facts = Facts::infer(model, 1)?;
+    let graph = Graph::new(model);
+    totals(&graph, &layers(&graph, &facts)?)
+}
+
+/// Leaves the recipe in the file's metadata.
+fn record_recipe(model: &mut Model, recipe: &Recipe) -> Result<()> {
+    let json = serde_json::to_string(recipe).map_err(|e| Error::bad_input(format!("the recipe cannot be written: {e}")))?;
+    let props = &mut model.proto_mut().metadata_props;
+    props.retain(|p| p.key() != RECIPE_KEY);
+    let mut entry = pb::StringStringEntryProto::new();
+    entry.set_key(RECIPE_KEY.into());
+    entry.set_value(json);
+    props.push(entry);
+    Ok(())
+}
