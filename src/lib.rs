@@ -10,9 +10,12 @@ pub mod units;
 
 pub mod onnx;
 
+pub mod engine;
+
 pub mod energy;
 pub mod measure;
 
 pub mod study;
 
+pub use engine::runner;
 pub use error::{Error, ErrorKind, Result};

@@ -1,3 +1,5 @@
 //! The command line: parse, run, print the error with its hint, exit code.
 
-fn main() {}
+fn main() {
+    joulefront::runner::init();
+}

@@ -14,6 +14,7 @@ pub mod pb {
 
 pub use attributes::Attributes;
 pub use tensors::{dtype_from_onnx, dtype_to_onnx, tensor_from_proto, tensor_to_proto};
+pub(crate) use tensors::{elements_from_le, elements_to_le};
 
 use crate::{Error, Result, atomic};
 use protobuf::Message;

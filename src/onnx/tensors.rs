@@ -56,7 +56,7 @@ pub fn tensor_from_proto(t: &pb::TensorProto) -> Result<Tensor> {
         .try_fold(1usize, |n, &d| n.checked_mul(d))
         .filter(|&n| n <= MAX_ELEMENTS)
         .ok_or_else(|| bad(format!("dimensions {shape:?} are too large")))?;
-    let data = if t.raw_data.is_some() { from_raw(dtype, t.raw_data(), count) } else { from_fields(dtype, t) };
+    let data = if t.raw_data.is_some() { elements_from_le(dtype, t.raw_data(), count) } else { from_fields(dtype, t) };
     let data = data
         .filter(|d| d.len() == count)
         .ok_or_else(|| bad(format!("dimensions {shape:?} need {count} elements of {}, the file holds another number", dtype.name())))?;
@@ -69,12 +69,12 @@ pub fn tensor_to_proto(name: &str, t: &Tensor) -> pb::TensorProto {
     p.set_name(name.to_owned());
     p.dims = t.shape().iter().map(|&d| d as i64).collect();
     p.set_data_type(dtype_to_onnx(t.dtype()));
-    p.set_raw_data(to_raw(t.data()));
+    p.set_raw_data(elements_to_le(t.data()));
     p
 }
 
 /// Little-endian bytes of the elements.
-fn to_raw(data: &Data) -> Vec<u8> {
+pub(crate) fn elements_to_le(data: &Data) -> Vec<u8> {
     match data {
         Data::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
         Data::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -89,7 +89,7 @@ fn to_raw(data: &Data) -> Vec<u8> {
 }
 
 /// `None` when the number of bytes does not fit.
-fn from_raw(dtype: DType, raw: &[u8], count: usize) -> Option<Data> {
+pub(crate) fn elements_from_le(dtype: DType, raw: &[u8], count: usize) -> Option<Data> {
     if Some(raw.len()) != count.checked_mul(dtype.size()) {
         return None;
     }

@@ -1,4 +1,19 @@
 //! Pure functions on numbers: intervals, quantiles, their coverage.
+//!
+//! Intervals are `None` where the data cannot carry one (no sample, a single cluster, a value that is not a number); they
+//! are never NaN or infinite. What they assume stands at each function; the tests simulate their coverage.
+
+mod classify;
+mod confidence;
+mod proportion;
+mod quantile;
+mod ratio;
+
+pub use classify::{ClassScore, Scores, accuracy_difference, agreement, top_classes};
+pub use confidence::Confidence;
+pub use proportion::{paired_difference, paired_difference_at, wilson, wilson_at};
+pub use quantile::quantile;
+pub use ratio::{cluster_ratio, cluster_ratio_at, log_ratio, log_ratio_at};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,3 +27,22 @@ pub struct Interval {
     /// Upper end.
     pub hi: f64,
 }
+
+impl Interval {
+    /// `value ± half`, or `None` when either is not finite.
+    fn around(value: f64, half: f64) -> Option<Self> {
+        Interval { value, lo: value - half, hi: value + half }.finite()
+    }
+
+    fn finite(self) -> Option<Self> {
+        (self.value.is_finite() && self.lo.is_finite() && self.hi.is_finite()).then_some(self)
+    }
+
+    /// Whether `x` lies between the ends, which belong to the interval.
+    pub fn contains(&self, x: f64) -> bool {
+        (self.lo..=self.hi).contains(&x)
+    }
+}
+
+#[cfg(test)]
+mod coverage;

@@ -1,0 +1,159 @@
+//! The meter: what every source of energy readings can do.
+//!
+//! A meter never samples power: it is read at the edges of a window, and the window's energy is the difference of the two
+//! readings. What goes wrong at an edge (a file that vanished, a permission taken away, a process that ended) is kept in the
+//! reading and makes the window [`WindowEnergy::Invalid`] with its reason; it is never zero and never an error that ends the
+//! run.
+
+use super::kind::{Kind, Scope, Systematic, WindowEnergy};
+use crate::units::{Joules, Seconds};
+use std::time::{Duration, Instant, SystemTime};
+
+/// The child process a reading is about. Meters of the whole machine do not need it; the estimator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Its process id.
+    pub pid: u32,
+}
+
+impl Target {
+    /// This process itself.
+    pub fn this_process() -> Self {
+        Target { pid: std::process::id() }
+    }
+}
+
+/// One counter of a meter: a package, its memory, one outlet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain {
+    /// The kernel's own name, under its parent's where it is part of one: `package-0`, `package-0/dram`.
+    pub name: String,
+    /// Part of the headline sum; the others are shown beside it, because they are parts of a counted domain (`core`) or
+    /// contain it (`psys`).
+    pub counted: bool,
+}
+
+/// What is known of a meter before anything is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeterInfo {
+    /// `perf`, `powercap`, `estimate`: what `--meter` takes.
+    pub name: String,
+    /// How its figures come about.
+    pub kind: Kind,
+    /// How much of the machine it sees.
+    pub scope: Scope,
+    /// Its counters, in the order of the values in a [`Reading`].
+    pub domains: Vec<Domain>,
+    /// Smallest step of a reading.
+    pub unit: Joules,
+    /// Time between two updates of the counter; `None` when it has no fixed period or moved too little to tell.
+    pub update_period: Option<Seconds>,
+    /// Its systematic uncertainty.
+    pub systematic: Systematic,
+    /// Idle power of the machine is in the readings, so that net = gross − idle makes sense.
+    pub attributes_idle: bool,
+}
+
+/// What a meter showed at one instant. Only the meter that made it can tell what the values mean.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    target: Target,
+    at: Instant,
+    time: SystemTime,
+    values: Vec<Result<u64, String>>,
+}
+
+impl Reading {
+    /// Reads `values`, one per domain, each a raw counter value or the reason why there is none. The reading's instant is the
+    /// middle of the time that took.
+    pub fn take(target: Target, values: impl FnOnce() -> Vec<Result<u64, String>>) -> Self {
+        let time = SystemTime::now();
+        let before = Instant::now();
+        let values = values();
+        let half = before.elapsed() / 2;
+        Reading { target, at: before + half, time: time + half, values }
+    }
+
+    /// The process it is about.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// When, on this machine's monotonic clock.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// When, on the wall clock: for meters outside the machine, whose samples are fetched later and found by their time.
+    pub fn time(&self) -> SystemTime {
+        self.time
+    }
+
+    /// Time from `start` to this reading; zero if `start` is the later one.
+    pub fn since(&self, start: &Reading) -> Duration {
+        self.at.saturating_duration_since(start.at)
+    }
+
+    /// Raw values in the order of [`MeterInfo::domains`].
+    pub fn values(&self) -> &[Result<u64, String>] {
+        &self.values
+    }
+
+    /// The raw value of domain `i`, or why there is none.
+    pub fn value(&self, i: usize) -> Result<u64, String> {
+        self.values.get(i).cloned().unwrap_or_else(|| Err("the reading has no such domain".into()))
+    }
+}
+
+/// A source of energy readings.
+///
+/// ```
+/// use joulefront::energy::{Estimator, Meter, Target, WindowEnergy};
+/// # fn main() -> joulefront::Result<()> {
+/// let mut meter = Estimator::open()?;
+/// let me = Target::this_process();
+/// let start = meter.read(me);
+/// let sum: f64 = (0..1_000_000).map(f64::from).sum();
+/// let end = meter.read(me);
+/// match meter.energy(&start, &end) {
+///     WindowEnergy::Valid { total, .. } => assert!(total.0 > 0.0 && sum > 0.0),
+///     WindowEnergy::Invalid(reason) => panic!("{reason}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub trait Meter: Send {
+    /// What is known beforehand.
+    fn info(&self) -> &MeterInfo;
+
+    /// Reads all domains now. Takes microseconds; faults become part of the reading.
+    fn read(&mut self, target: Target) -> Reading;
+
+    /// Energy between two readings of this meter: the sum over the counted domains.
+    fn energy(&self, start: &Reading, end: &Reading) -> WindowEnergy;
+
+    /// Energy between two readings, by domain, counted or not, with the domains' names.
+    fn domains_energy(&self, start: &Reading, end: &Reading) -> Vec<(String, WindowEnergy)>;
+
+    /// The longest time between two readings for which [`energy`](Meter::energy) can be sure that no counter wrapped twice;
+    /// beyond it the window is invalid. `None`: no limit. Longer spans are measured as a sum of shorter ones.
+    fn longest_window(&self) -> Option<Seconds> {
+        None
+    }
+}
+
+/// Reads `meter` right after its counter has ticked, so that the start of a window carries no part of an earlier one.
+///
+/// Spins for at most two update periods; a meter without a period is read at once. (At the end of a window spinning would add
+/// the reader's own energy: there the child's end is the edge, and one tick goes into the window's resolution.)
+pub fn read_after_tick(meter: &mut dyn Meter, target: Target) -> Reading {
+    let first = meter.read(target);
+    let Some(period) = meter.info().update_period else { return first };
+    let bound = Duration::try_from_secs_f64(2.0 * period.0).unwrap_or_default();
+    loop {
+        let reading = meter.read(target);
+        if reading.values != first.values || reading.since(&first) > bound {
+            return reading;
+        }
+    }
+}

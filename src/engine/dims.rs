@@ -1,0 +1,81 @@
+//! Every dimension of an input gets a number before an engine sees the model.
+
+use super::LoadOptions;
+use crate::{Error, Result};
+
+/// A dimension as a file states it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    /// A number.
+    Fixed(usize),
+    /// A name, the same wherever the value is the same.
+    Symbol(String),
+    /// Nothing is said.
+    Unknown,
+}
+
+/// The shape of input `name` with numbers for all of `dims`: the first one is the batch, the others take the values that
+/// the options give to their names.
+///
+/// ```
+/// use joulefront::engine::{LoadOptions, dims::{Dim, fix}};
+/// let options = LoadOptions { batch: 4, ..LoadOptions::default() };
+/// let shape = fix("input", &[Dim::Symbol("N".into()), Dim::Fixed(28)], &options);
+/// assert_eq!(shape.ok(), Some(vec![4, 28]));
+/// ```
+///
+/// # Errors
+/// The file fixes another batch, or a dimension has no value.
+pub fn fix(name: &str, dims: &[Dim], options: &LoadOptions) -> Result<Vec<usize>> {
+    let batch = dims.first();
+    dims.iter()
+        .enumerate()
+        .map(|(axis, dim)| match dim {
+            Dim::Fixed(n) if axis == 0 && *n != options.batch => Err(Error::bad_input(format!(
+                "input `{name}` is fixed to batches of {n} in the file, {} samples per run were asked for",
+                options.batch
+            ))
+            .hint(format!("run it with batch {n}, or export the model with a symbolic batch"))),
+            Dim::Fixed(n) => Ok(*n),
+            _ if axis == 0 => Ok(options.batch),
+            Dim::Symbol(symbol) if Some(dim) == batch && !options.dims.contains_key(symbol) => Ok(options.batch),
+            Dim::Symbol(symbol) => options.dims.get(symbol).copied().ok_or_else(|| unknown(name, axis, &format!("is `{symbol}`"))),
+            Dim::Unknown => Err(unknown(name, axis, "is not stated")),
+        })
+        .collect()
+}
+
+fn unknown(name: &str, axis: usize, what: &str) -> Error {
+    Error::bad_input(format!("dimension {axis} of input `{name}` {what} and has no value"))
+        .hint("export the model with that dimension fixed; only the batch may stay symbolic")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    use super::*;
+
+    fn symbol(s: &str) -> Dim {
+        Dim::Symbol(s.into())
+    }
+
+    #[test]
+    fn the_batch_is_the_first_dimension_and_its_name_elsewhere() {
+        let options = LoadOptions { batch: 3, dims: [("L".to_owned(), 16)].into(), ..LoadOptions::default() };
+        assert_eq!(fix("x", &[symbol("N"), symbol("L"), symbol("N"), Dim::Fixed(2)], &options).unwrap(), [3, 16, 3, 2]);
+        assert_eq!(fix("x", &[Dim::Unknown, Dim::Fixed(2)], &options).unwrap(), [3, 2]);
+        assert_eq!(fix("scalar", &[], &options).unwrap(), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn what_cannot_be_fixed_is_named() {
+        let options = LoadOptions { batch: 3, ..LoadOptions::default() };
+        for (dims, expect) in [
+            (vec![Dim::Fixed(1)], "input `x` is fixed to batches of 1 in the file, 3 samples per run were asked for"),
+            (vec![symbol("N"), symbol("L")], "dimension 1 of input `x` is `L` and has no value"),
+            (vec![symbol("N"), Dim::Unknown], "dimension 1 of input `x` is not stated and has no value"),
+        ] {
+            assert_eq!(fix("x", &dims, &options).unwrap_err().to_string(), expect);
+        }
+    }
+}

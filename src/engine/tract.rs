@@ -1,0 +1,250 @@
+//! The tract engine.
+
+use super::dims::{Dim, fix};
+use super::refusal::explain;
+use super::{Engine, LoadOptions, Session, Source, Spec, check_inputs};
+use crate::tensor::{DType, Data, Tensor};
+use crate::{Error, Result};
+use std::hint::black_box;
+use tract_onnx::prelude::{DatumType, Framework, InferenceModel, InferenceModelExt, IntoRunnable, TValue, TVec};
+use tract_onnx::tract_core::internal::{Cost, TractError, TractResult};
+use tract_onnx::tract_core::model::{TypedModel, TypedSimpleState};
+use tract_onnx::tract_hir::infer::{Factoid, GenericFactoid, InferenceFact};
+
+type Native = tract_onnx::prelude::Tensor;
+
+const NAME: &str = "tract";
+
+/// tract, linked into the program.
+pub(super) struct Tract;
+
+impl Engine for Tract {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> &'static str {
+        "0.23.9"
+    }
+
+    fn load(&self, model: Source<'_>, options: &LoadOptions) -> Result<Box<dyn Session>> {
+        let (model, inputs) = fixed(model, options)?;
+        // tract keeps no output labels through its passes: take the names before.
+        let names: Vec<String> = model.outputs.iter().map(|&o| model.outlet_label(o).unwrap_or_default().to_owned()).collect();
+        let state = model.into_optimized().and_then(IntoRunnable::into_runnable).and_then(|plan| plan.spawn());
+        let state = state.map_err(|e| refused(&e))?;
+        let outputs = outputs(state.model(), names)?;
+        Ok(Box::new(Loaded { state, inputs, outputs, slots: Vec::new() }))
+    }
+}
+
+/// The model as parsed, its inputs fixed and everything the file claims about inner and output shapes forgotten: exporters
+/// write claims there that contradict the operators and keep tract from loading (and that name the symbolic batch).
+fn fixed(source: Source<'_>, options: &LoadOptions) -> Result<(InferenceModel, Vec<Spec>)> {
+    if options.batch == 0 {
+        return Err(Error::bad_input("a run of 0 samples was asked for").hint("give a batch of 1 or more"));
+    }
+    if options.threads != 1 {
+        return Err(Error::bad_input(format!("tract runs on one thread in this build, {} were asked for", options.threads))
+            .hint("use one thread, or run several processes"));
+    }
+    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true).with_ignore_value_info(true);
+    let parsed = match source {
+        Source::Path(path) => {
+            // Our own error for a file that cannot be opened; tract's does not tell absent from forbidden.
+            std::fs::File::open(path).map_err(|e| Error::read(path, e))?;
+            onnx.model_for_path(path)
+        }
+        Source::Bytes(mut bytes) => onnx.model_for_read(&mut bytes),
+    };
+    let mut model = parsed.map_err(|e| refused(&e))?;
+    let mut specs = Vec::with_capacity(model.inputs.len());
+    for index in 0..model.inputs.len() {
+        let outlet = model.inputs[index];
+        let name = model.outlet_label(outlet).unwrap_or(&model.node(outlet.node).name).to_owned();
+        let fact = model.input_fact(index).map_err(|e| refused(&e))?;
+        let (Some(datum), true) = (fact.datum_type.concretize(), fact.shape.is_concrete() || fact.shape.rank().is_concrete()) else {
+            return Err(Error::bad_input(format!("input `{name}` has no type or no shape in the file"))
+                .hint("export the model with the types and shapes of its inputs"));
+        };
+        let dtype = dtype(datum).ok_or_else(|| Error::bad_input(format!("input `{name}` has the unsupported type {datum:?}")))?;
+        let dims: Vec<Dim> = fact.shape.dims().map(dim).collect();
+        let shape = fix(&name, &dims, options)?;
+        let fact = InferenceFact::dt_shape(datum, shape.as_slice());
+        model.set_input_fact(index, fact).map_err(|e| refused(&e))?;
+        specs.push(Spec { name, dtype, shape });
+    }
+    Ok((model, specs))
+}
+
+fn dim(fact: &GenericFactoid<tract_onnx::prelude::TDim>) -> Dim {
+    match fact.concretize() {
+        None => Dim::Unknown,
+        Some(d) => match d.to_i64().ok().and_then(|n| usize::try_from(n).ok()) {
+            Some(n) => Dim::Fixed(n),
+            None => Dim::Symbol(d.to_string()),
+        },
+    }
+}
+
+fn outputs(model: &TypedModel, names: Vec<String>) -> Result<Vec<Spec>> {
+    names
+        .into_iter()
+        .enumerate()
+        .map(|(index, name)| {
+            let fact = model.output_fact(index).map_err(|e| refused(&e))?;
+            let shape = fact.shape.as_concrete().ok_or_else(|| {
+                Error::engine(format!("tract cannot tell the shape of output `{name}` ({:?}) before it runs the model", fact.shape))
+                    .hint("export the model so that its outputs depend on the inputs' shapes only, not on their values")
+            })?;
+            let dtype = dtype(fact.datum_type)
+                .ok_or_else(|| Error::engine(format!("output `{name}` has the unsupported type {:?}", fact.datum_type)))?;
+            Ok(Spec { name, dtype, shape: shape.to_vec() })
+        })
+        .collect()
+}
+
+/// A model with its one execution state, which is made once and reused: making it costs more than a small model's inference.
+struct Loaded {
+    state: TypedSimpleState,
+    inputs: Vec<Spec>,
+    outputs: Vec<Spec>,
+    slots: Vec<TVec<TValue>>,
+}
+
+impl Session for Loaded {
+    fn inputs(&self) -> &[Spec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[Spec] {
+        &self.outputs
+    }
+
+    fn prepare(&mut self, slots: &[Vec<Tensor>]) -> Result<()> {
+        self.slots = slots.iter().map(|inputs| self.native(inputs)).collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    fn run_slot(&mut self, slot: usize) -> Result<()> {
+        let Some(inputs) = self.slots.get(slot) else {
+            return Err(Error::bad_input(format!("input slot {slot} was not prepared")));
+        };
+        // Clones reference counts, on the stack for up to four inputs.
+        match self.state.run(inputs.clone()) {
+            Ok(outputs) => {
+                black_box(outputs);
+                Ok(())
+            }
+            Err(e) => Err(failed(&e)),
+        }
+    }
+
+    fn infer(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let inputs = self.native(inputs)?;
+        let outputs = self.state.run(inputs).map_err(|e| failed(&e))?;
+        outputs.iter().map(|t| from_native(t)).collect()
+    }
+}
+
+impl Loaded {
+    fn native(&self, inputs: &[Tensor]) -> Result<TVec<TValue>> {
+        check_inputs(&self.inputs, inputs)?;
+        inputs.iter().map(|t| to_native(t).map(TValue::from).map_err(|e| failed(&e))).collect()
+    }
+}
+
+/// One node's multiply–adds, as tract counts them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeCost {
+    /// Name of the node; tract derives it from the file's.
+    pub name: String,
+    /// tract's operator.
+    pub op: String,
+    /// Multiply–adds of one run.
+    pub macs: u64,
+}
+
+/// Multiply–adds per node by tract's own cost functions, before it optimises: a second opinion on other counts.
+///
+/// # Errors
+/// As [`Engine::load`].
+pub fn cost(model: Source<'_>, options: &LoadOptions) -> Result<Vec<NodeCost>> {
+    let (model, _) = fixed(model, options)?;
+    let model = model.into_typed().and_then(|m| m.into_decluttered()).map_err(|e| refused(&e))?;
+    let count = |node: &tract_onnx::prelude::TypedNode| -> TractResult<u64> {
+        let facts = model.node_input_facts(node.id)?;
+        let mut macs = 0;
+        for (kind, n) in node.op.cost(&facts)? {
+            if matches!(kind, Cost::FMA(_)) {
+                macs += n.to_i64()?.unsigned_abs();
+            }
+        }
+        Ok(macs)
+    };
+    let nodes = model.nodes().iter().map(|node| {
+        let macs = count(node).map_err(|e| refused(&e))?;
+        Ok(NodeCost { name: node.name.clone(), op: node.op.name().into_owned(), macs })
+    });
+    nodes.filter(|n| !matches!(n, Ok(NodeCost { macs: 0, .. }))).collect()
+}
+
+fn refused(e: &TractError) -> Error {
+    explain(NAME, "the model", &format!("{e:#}"))
+}
+
+fn failed(e: &TractError) -> Error {
+    explain(NAME, "the model any further", &format!("{e:#}"))
+}
+
+fn dtype(datum: DatumType) -> Option<DType> {
+    Some(match datum.unquantized() {
+        DatumType::F32 => DType::F32,
+        DatumType::F64 => DType::F64,
+        DatumType::F16 => DType::F16,
+        DatumType::I8 => DType::I8,
+        DatumType::I16 => DType::I16,
+        DatumType::I32 => DType::I32,
+        DatumType::I64 => DType::I64,
+        DatumType::U8 => DType::U8,
+        DatumType::Bool => DType::Bool,
+        _ => return None,
+    })
+}
+
+fn to_native(t: &Tensor) -> TractResult<Native> {
+    let shape = t.shape();
+    match t.data() {
+        Data::F32(v) => Native::from_shape(shape, v),
+        Data::F64(v) => Native::from_shape(shape, v),
+        Data::F16(v) => {
+            let halves: Vec<_> = v.iter().map(|&bits| tract_onnx::prelude::f16::from_bits(bits)).collect();
+            Native::from_shape(shape, &halves)
+        }
+        Data::I8(v) => Native::from_shape(shape, v),
+        Data::I16(v) => Native::from_shape(shape, v),
+        Data::I32(v) => Native::from_shape(shape, v),
+        Data::I64(v) => Native::from_shape(shape, v),
+        Data::U8(v) => Native::from_shape(shape, v),
+        Data::Bool(v) => Native::from_shape(shape, v),
+    }
+}
+
+fn from_native(t: &Native) -> Result<Tensor> {
+    let dtype = dtype(t.datum_type()).ok_or_else(|| Error::engine(format!("tract returned the unsupported type {:?}", t.datum_type())))?;
+    let read = || -> TractResult<Data> {
+        let view = t.try_as_plain_ram()?;
+        Ok(match dtype {
+            DType::F32 => Data::F32(view.as_slice::<f32>()?.to_vec()),
+            DType::F64 => Data::F64(view.as_slice::<f64>()?.to_vec()),
+            DType::F16 => Data::F16(view.as_slice::<tract_onnx::prelude::f16>()?.iter().map(|h| h.to_bits()).collect()),
+            DType::I8 => Data::I8(view.as_slice::<i8>()?.to_vec()),
+            DType::I16 => Data::I16(view.as_slice::<i16>()?.to_vec()),
+            DType::I32 => Data::I32(view.as_slice::<i32>()?.to_vec()),
+            DType::I64 => Data::I64(view.as_slice::<i64>()?.to_vec()),
+            DType::U8 => Data::U8(view.as_slice::<u8>()?.to_vec()),
+            DType::Bool => Data::Bool(view.as_slice::<bool>()?.to_vec()),
+        })
+    };
+    Tensor::new(t.shape().to_vec(), read().map_err(|e| failed(&e))?)
+}
