@@ -5,7 +5,7 @@ use super::families::{self, AVERAGE, SPREAD};
 use super::kind::{Kind, Scope, Systematic, WindowEnergy};
 use super::meter::{Domain, Meter, MeterInfo, Reading, Target};
 use crate::sys::{CpuInfo, Host, process_cpu_time};
-use crate::units::{Joules, Seconds, Watts};
+use crate::units::{Seconds, Watts};
 use crate::{Error, Result};
 
 /// The process clock counts nanoseconds.

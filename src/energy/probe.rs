@@ -88,7 +88,7 @@ mod tests {
     use crate::ErrorKind;
     use crate::energy::simulate::Ticker;
     use crate::sys::CpuInfo;
-    use crate::units::Watts;
+    use crate::units::{Seconds, Watts};
 
     fn absent(name: &'static str, why: &str) -> Probe {
         Probe { name, outcome: Err(Unavailable::new(why, format!("mend {why}"))) }
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_given_tree_comes_before_the_estimator_and_is_simulated() {
-        let sim = Ticker::default().start(|t| Watts(20.0) * t.into()).unwrap();
+        let sim = Ticker::default().start(|t| Watts(20.0) * Seconds::from(t)).unwrap();
         let sources = Sources { sysfs_root: Some(sim.root().to_owned()) };
         let meter = choose(probe(&sources), &[], false).unwrap();
         assert_eq!((meter.info().name.as_str(), meter.info().kind), ("powercap", Kind::Simulated));

@@ -45,9 +45,9 @@ impl Ticker {
     ///
     /// ```
     /// use joulefront::energy::simulate::Ticker;
-    /// use joulefront::units::{Joules, Watts};
+    /// use joulefront::units::{Seconds, Watts};
     /// # fn main() -> joulefront::Result<()> {
-    /// let constant_50_w = Ticker::default().start(|t| Watts(50.0) * t.into())?;
+    /// let constant_50_w = Ticker::default().start(|t| Watts(50.0) * Seconds::from(t))?;
     /// assert!(constant_50_w.root().join("class/powercap/intel-rapl:0/energy_uj").exists());
     /// # Ok(())
     /// # }
