@@ -10,6 +10,8 @@ pub mod units;
 
 pub mod onnx;
 
+pub mod data;
+
 pub mod energy;
 pub mod measure;
 
