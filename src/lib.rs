@@ -11,6 +11,18 @@ pub mod units;
 
 pub mod onnx;
 
+pub mod model;
+
+pub mod exec;
+
+pub mod data;
+
+pub mod recipe;
+
+pub mod compress;
+
+pub mod make;
+
 pub mod engine;
 
 pub mod energy;

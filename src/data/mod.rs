@@ -1,0 +1,147 @@
+//! Datasets: a folder with `dataset.toml` that says which files hold which split and how a raw value becomes the model's
+//! input. Splits are loaded when asked for.
+//!
+//! A dataset is somebody else's data and may be hostile: files must lie within the folder, every size is checked with
+//! overflow against a limit before anything is read, and no more is read than was declared. Samples never appear in
+//! messages; file, array and class names do.
+
+mod array;
+mod idx;
+mod manifest;
+mod npy;
+mod npz;
+mod source;
+mod split;
+
+pub use manifest::Input;
+pub use split::Split;
+
+use crate::{Error, Result};
+use manifest::{Manifest, SplitFiles};
+use sha2::{Digest, Sha256};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The description in a dataset's folder.
+const MANIFEST: &str = "dataset.toml";
+
+/// An opened dataset: the description is read and checked, the arrays are not.
+///
+/// ```
+/// use joulefront::data::Dataset;
+/// let data = Dataset::open("models/fashion-mnist")?;
+/// let validation = data.split("validation")?;
+/// assert_eq!((validation.len(), data.classes().len()), (4000, 10));
+/// assert_eq!(validation.batch(0..8)?.shape(), [8, 1, 28, 28]);
+/// # Ok::<(), joulefront::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// The folder, with symbolic links resolved.
+    root: PathBuf,
+    /// `dataset.toml` as it was read.
+    text: String,
+    manifest: Manifest,
+}
+
+impl Dataset {
+    /// Reads and checks `dir/dataset.toml`.
+    ///
+    /// # Errors
+    /// Bad input that names the line and the key, table, path or number at fault and what is allowed there.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let root = dir.canonicalize().map_err(|e| Error::read(dir, e).hint("give the folder that holds `dataset.toml`"))?;
+        let shown = dir.join(MANIFEST);
+        let path = source::within(&root, Path::new(MANIFEST)).map_err(|e| {
+            e.context(format!("`{}` is not a dataset", dir.display()))
+                .hint("a dataset is a folder with a `dataset.toml`; README, \"Your own data\", shows one")
+        })?;
+        let mut text = String::new();
+        source::open_regular(&path)?
+            .take(manifest::MAX_BYTES + 1)
+            .read_to_string(&mut text)
+            .map_err(|e| source::broken(e).context(format!("`{}`", shown.display())))?;
+        let manifest = Manifest::parse(&text).map_err(|e| e.context(format!("`{}`", shown.display())))?;
+        Ok(Dataset { root, text, manifest })
+    }
+
+    /// The dataset's name.
+    pub fn name(&self) -> &str {
+        &self.manifest.name
+    }
+
+    /// The licence its description states.
+    pub fn license(&self) -> Option<&str> {
+        self.manifest.license.as_deref()
+    }
+
+    /// Class names in the order of class numbers; empty when the description has none.
+    pub fn classes(&self) -> &[String] {
+        &self.manifest.classes
+    }
+
+    /// What the model takes and how raw values become it.
+    pub fn input(&self) -> &Input {
+        &self.manifest.input
+    }
+
+    /// Names of the splits, in alphabetical order.
+    pub fn splits(&self) -> impl Iterator<Item = &str> {
+        self.manifest.splits.keys().map(String::as_str)
+    }
+
+    /// Loads a split.
+    ///
+    /// # Errors
+    /// Bad input for an unknown split, a file outside the folder, a damaged or unsupported file, an array that does not fit
+    /// the input's shape, labels that are not class numbers.
+    pub fn split(&self, name: &str) -> Result<Split> {
+        let files = self.files(name)?;
+        Split::load(&self.root, files, &self.manifest.input, &self.manifest.classes).map_err(|e| self.at(name, e))
+    }
+
+    /// SHA-256, in hexadecimal, over `dataset.toml` and all bytes of the files of one split: the part of a cache key that
+    /// stands for the data.
+    pub fn split_digest(&self, name: &str) -> Result<String> {
+        let files = self.files(name)?;
+        let mut hash = Sha256::new();
+        part(&mut hash, name, self.text.len() as u64);
+        hash.update(&self.text);
+        for source in files.sources() {
+            let path = source.locate(&self.root).map_err(|e| self.at(name, e))?;
+            let mut file = source::open_regular(&path)?;
+            part(&mut hash, source.text(), file.metadata().map_err(|e| Error::read(&path, e))?.len());
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                match file.read(&mut buffer).map_err(|e| Error::read(&path, e))? {
+                    0 => break,
+                    n => hash.update(&buffer[..n]),
+                }
+            }
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    fn files(&self, name: &str) -> Result<&SplitFiles> {
+        self.manifest.splits.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.splits().map(|s| format!("`{}`", source::printable(s))).collect();
+            Error::bad_input(format!("dataset `{}` has no split `{name}`", source::printable(self.name())))
+                .hint(format!("its splits are {}", known.join(", ")))
+        })
+    }
+
+    fn at(&self, split: &str, e: Error) -> Error {
+        e.context(format!("split `{}` of dataset `{}`", source::printable(split), source::printable(self.name())))
+    }
+}
+
+/// Names and lengths go before the bytes, so that no two different sets of files give the same stream.
+fn part(hash: &mut Sha256, name: &str, length: u64) {
+    hash.update((name.len() as u64).to_le_bytes());
+    hash.update(name);
+    hash.update(length.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests;

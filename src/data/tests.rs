@@ -1,0 +1,411 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use super::*;
+use crate::tensor::{DType, Data, Tensor};
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+use std::io::{Cursor, Write};
+use tempfile::TempDir;
+
+/// A dataset in a temporary folder, built file by file.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(manifest: &str) -> Self {
+        Folder(tempfile::tempdir().unwrap()).with(MANIFEST, manifest.as_bytes())
+    }
+
+    fn with(self, name: &str, bytes: &[u8]) -> Self {
+        std::fs::write(self.0.path().join(name), bytes).unwrap();
+        self
+    }
+
+    fn open(&self) -> Result<Dataset> {
+        Dataset::open(self.0.path())
+    }
+
+    fn split(&self, name: &str) -> Result<Split> {
+        self.open()?.split(name)
+    }
+}
+
+/// Samples of shape [2, 2] in two channels, as `dataset.toml` describes them, with the given splits.
+fn manifest(splits: &str) -> String {
+    format!(
+        "name = \"toy\"\ntask = \"classification\"\n\n[input]\nname = \"x\"\nshape = [2, 2]\ndtype = \"float32\"\n\
+         scale = 0.5\nmean = [1.0, 2.0]\nstd = [2.0, 4.0]\n\n[splits]\n{splits}\n"
+    )
+}
+
+fn npy(descr: &str, fortran: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n");
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+fn npz(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in members {
+        zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+fn idx(kind: u8, dims: &[u32], data: &[u8]) -> Vec<u8> {
+    let dims: Vec<u8> = dims.iter().flat_map(|d| d.to_be_bytes()).collect();
+    [&[0, 0, kind, (dims.len() / 4) as u8], &dims[..], data].concat()
+}
+
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut z = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    z.write_all(bytes).unwrap();
+    z.finish().unwrap()
+}
+
+/// Three samples 0..4, 4..8, 8..12 with the labels 2, 0, 1.
+fn toy(splits: &str) -> Folder {
+    let x = npy("|u1", "False", "(3, 4)", &(0..12).collect::<Vec<u8>>());
+    let labels: Vec<u8> = [2i64, 0, 1].iter().flat_map(|l| l.to_le_bytes()).collect();
+    Folder::new(&manifest(splits)).with("a.npz", &npz(&[("x", x), ("y", npy("<i8", "False", "(3,)", &labels))]))
+}
+
+#[track_caller]
+fn refused<T>(result: Result<T>, expect: &str) {
+    let Err(e) = result else { panic!("accepted; expected an error with: {expect}") };
+    let text = format!("{e} | {}", e.hint_text().unwrap_or(""));
+    assert!(text.contains(expect), "expected `{expect}` in: {text}");
+    assert_eq!(e.kind(), crate::ErrorKind::BadInput, "{text}");
+}
+
+#[test]
+fn a_batch_is_scaled_per_channel_and_a_range_takes_a_part() {
+    let folder = toy(
+        "all = { x = \"a.npz#x\", y = \"a.npz#y\" }\nend = { x = \"a.npz#x\", y = \"a.npz#y\", range = [1, 3] }\nbare = { x = \"a.npz#x\" }",
+    );
+    let all = folder.split("all").unwrap();
+    assert_eq!((all.len(), all.labels(), all.classes()), (3, Some(&[2, 0, 1][..]), 3));
+    let batch = all.batch(1..2).unwrap();
+    // (raw/2 − 1)/2 of 4 and 5; (raw/2 − 2)/4 of 6 and 7.
+    assert_eq!((batch.shape(), batch.as_f32().unwrap()), (&[1, 2, 2][..], &[0.5, 0.75, 0.25, 0.375][..]));
+    let end = folder.split("end").unwrap();
+    assert_eq!((end.len(), end.labels()), (2, Some(&[0, 1][..])));
+    assert_eq!(end.batch(0..2).unwrap(), all.batch(1..3).unwrap());
+    assert_eq!(all.gather([2, 0]).unwrap().as_f32().unwrap()[..4], *all.batch(2..3).unwrap().as_f32().unwrap());
+    assert_eq!(all.batch(1..1).unwrap().shape(), [0, 2, 2]);
+    refused(end.batch(1..3), "there is no sample 2");
+    refused(all.batch(0..usize::MAX), "there is no sample 3");
+    let bare = folder.split("bare").unwrap();
+    assert_eq!((bare.labels(), bare.classes()), (None, 0));
+}
+
+#[test]
+fn the_shipped_dataset_opens() {
+    let data = Dataset::open("models/fashion-mnist").unwrap();
+    assert_eq!((data.name(), data.license(), data.classes().len()), ("fashion-mnist", Some("MIT"), 10));
+    assert_eq!(data.splits().collect::<Vec<_>>(), ["calibration", "test", "train", "validation"]);
+    let split = data.split("calibration").unwrap();
+    assert_eq!((split.len(), split.classes(), split.labels().unwrap().len()), (512, 10, 512));
+    let batch = split.batch(0..512).unwrap();
+    let mean = batch.as_f32().unwrap().iter().sum::<f32>() / batch.len() as f32;
+    assert!(mean.abs() < 0.1, "normalised pixels have mean {mean}");
+}
+
+#[test]
+fn every_element_type_and_order_gives_the_same_samples() {
+    let values: Vec<i8> = vec![0, 1, 2, 3, 4, 5, 6, 127];
+    macro_rules! bytes {
+        ($type:ty, $to:ident) => {
+            values.iter().flat_map(|&v| (v as $type).$to()).collect::<Vec<u8>>()
+        };
+    }
+    let expect: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+    let check = |t: Result<Tensor>, dtype: DType| {
+        let t = t.unwrap();
+        assert_eq!((t.shape(), t.dtype()), (&[2, 4][..], dtype));
+        let got: Vec<f64> = match t.data() {
+            Data::U8(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::I8(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::I16(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::I32(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::I64(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::F32(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::F64(v) => v.clone(),
+            _ => panic!("no reader yields {}", t.dtype().name()),
+        };
+        assert_eq!(got, expect);
+    };
+    let big = 1 << 20;
+    for (kind, dtype, little, large, code) in [
+        ("u1", DType::U8, bytes!(u8, to_le_bytes), bytes!(u8, to_be_bytes), 0x08),
+        ("i1", DType::I8, bytes!(i8, to_le_bytes), bytes!(i8, to_be_bytes), 0x09),
+        ("i2", DType::I16, bytes!(i16, to_le_bytes), bytes!(i16, to_be_bytes), 0x0B),
+        ("i4", DType::I32, bytes!(i32, to_le_bytes), bytes!(i32, to_be_bytes), 0x0C),
+        ("f4", DType::F32, bytes!(f32, to_le_bytes), bytes!(f32, to_be_bytes), 0x0D),
+        ("f8", DType::F64, bytes!(f64, to_le_bytes), bytes!(f64, to_be_bytes), 0x0E),
+    ] {
+        check(npy::read(&npy(&format!("<{kind}"), "False", "(2, 4)", &little)[..], big), dtype);
+        check(npy::read(&npy(&format!(">{kind}"), "False", "(2, 4)", &large)[..], big), dtype);
+        check(idx::read(&idx(code, &[2, 4], &large)[..], big), dtype);
+    }
+    check(npy::read(&npy("<i8", "False", "(2, 4)", &bytes!(i64, to_le_bytes))[..], big), DType::I64);
+    // The same array with the first index running fastest.
+    let columns: Vec<u8> = [0, 4, 1, 5, 2, 6, 3, 127].to_vec();
+    check(npy::read(&npy("|u1", "True", "(2, 4)", &columns)[..], big), DType::U8);
+}
+
+#[test]
+fn fortran_order_of_rank_three_and_empty_arrays() {
+    // numpy.arange(24).reshape(2, 3, 4), written column-major by npyz.
+    let mut file = Vec::new();
+    {
+        use npyz::WriterBuilder;
+        let options = npyz::WriteOptions::<i32>::new().default_dtype().shape(&[2, 3, 4]).order(npyz::Order::Fortran);
+        let mut writer = options.writer(&mut file).begin_nd().unwrap();
+        for at in 0..24 {
+            let (i, j, k) = (at % 2, at / 2 % 3, at / 6);
+            writer.push(&(i * 12 + j * 4 + k)).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+    let t = npy::read(&file[..], 1 << 20).unwrap();
+    assert_eq!((t.shape(), t.data()), (&[2, 3, 4][..], &Data::I32((0..24).collect())));
+    assert!(npy::read(&npy("|u1", "True", "(0, 3)", &[])[..], 10).unwrap().is_empty());
+    assert_eq!(npy::read(&npy("|u1", "False", "()", &[7])[..], 10).unwrap().data(), &Data::U8(vec![7]));
+}
+
+#[test]
+fn idx_files_also_compressed_give_a_split() {
+    let images = idx(0x08, &[3, 2, 2], &(0..12).collect::<Vec<u8>>());
+    let labels = idx(0x08, &[3], &[2, 0, 1]);
+    let folder = toy("npz = { x = \"a.npz#x\", y = \"a.npz#y\" }\nplain = { x = \"images-idx3-ubyte\", y = \"labels.idx\" }\n\
+         gz = { x = \"images-idx3-ubyte.gz\", y = \"labels.gz\" }\nnpy = { x = \"x.npy\" }")
+    .with("images-idx3-ubyte", &images)
+    .with("labels.idx", &labels)
+    .with("images-idx3-ubyte.gz", &gz(&images))
+    .with("labels.gz", &gz(&labels))
+    .with("x.npy", &npy("|u1", "False", "(3, 2, 2)", &(0..12).collect::<Vec<u8>>()));
+    let expect = folder.split("npz").unwrap();
+    for name in ["plain", "gz", "npy"] {
+        let split = folder.split(name).unwrap();
+        assert_eq!(split.batch(0..3).unwrap(), expect.batch(0..3).unwrap(), "{name}");
+        assert!(name == "npy" || split.labels() == expect.labels());
+    }
+}
+
+#[test]
+fn integers_are_passed_as_they_are() {
+    let text = "name = \"t\"\n[input]\nname = \"ids\"\nshape = [2]\ndtype = \"DTYPE\"\n[splits]\ntest = { x = \"x.npy\" }\n";
+    let values: Vec<u8> = [1i16, -2, 300, 4].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let folder = |dtype: &str, descr: &str| {
+        Folder::new(&text.replace("DTYPE", dtype)).with("x.npy", &npy(descr, "False", "(2, 2)", &values)).split("test")
+    };
+    assert_eq!(folder("int64", "<i2").unwrap().batch(0..2).unwrap().as_i64().unwrap(), [1, -2, 300, 4]);
+    assert_eq!(folder("int32", "<i2").unwrap().batch(1..2).unwrap().data(), &Data::I32(vec![300, 4]));
+    refused(folder("uint8", "<i2").unwrap().batch(0..2), "does not fit `uint8`");
+    let floats: Vec<u8> = [1.0f32; 4].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let float = Folder::new(&text.replace("DTYPE", "int64")).with("x.npy", &npy("<f4", "False", "(2, 2)", &floats));
+    refused(float.split("test"), "the samples are float32, but the model takes int64");
+    refused(Folder::new(&text.replace("\"DTYPE\"", "\"int64\"\nscale = 0.5")).open(), "do not apply to `dtype` `int64`");
+}
+
+#[test]
+fn a_description_with_a_mistake_is_refused_with_its_place() {
+    let good = manifest("test = { x = \"a.npz#x\" }");
+    let with = |from: &str, to: &str| {
+        assert!(good.contains(from));
+        Folder::new(&good.replace(from, to)).open()
+    };
+    Folder::new(&good).open().unwrap();
+    refused(with("task", "tusk"), "line 2: unknown field `tusk`, expected one of `name`, `license`, `task`, `classes`");
+    refused(with("scale", "scales"), "line 8: unknown field `scales`, expected one of `name`, `shape`, `dtype`");
+    refused(with("{ x", "{ z = 1, x"), "unknown field `z`, expected one of `x`, `y`, `label`, `range`");
+    refused(with("\"classification\"", "\"regression\""), "unknown variant `regression`, expected `classification`");
+    refused(with("name = \"toy\"\n", ""), "missing field `name`");
+    refused(with("[input]", "[inputs.a]"), "several inputs (`[inputs.NAME]`) are not supported yet");
+    refused(with("x = \"a.npz#x\"", "x = { a = \"a.npz#x\" }"), "several inputs");
+    refused(with("x = \"a.npz#x\"", "x = 3"), "of type integer");
+    refused(with("float32", "float16"), "unknown `dtype` `float16` | known are `float32`, `uint8`");
+    refused(with("mean = [1.0, 2.0]", "mean = [1.0, 2.0, 3.0]"), "`mean` has 3 numbers for 2 channels");
+    refused(with("mean = [1.0, 2.0]", "mean = []"), "`mean` has 0 numbers");
+    refused(with("mean = [1.0, 2.0]", "mean = [nan]"), "`mean` holds NaN");
+    refused(with("std = [2.0, 4.0]", "std = [0.0]"), "`std` 0 is not positive");
+    refused(with("scale = 0.5", "scale = 0"), "`scale` 0 makes every value the same");
+    refused(with("shape = [2, 2]", "shape = [2, 0]"), "is not the shape of a sample");
+    refused(with("shape = [2, 2]", "shape = [4611686018427387904, 8]"), "is not the shape of a sample");
+    refused(with("task", "classes = []\ntask"), "`classes` is empty");
+    refused(with("x = \"a.npz#x\"", "x = \"a.npz#x\", range = [2, 2]"), "`range` [2, 2] is empty");
+    refused(with("x = \"a.npz#x\"", "x = \"a.npz#x\", range = [0, -1]"), "line");
+    refused(with("test = { x = \"a.npz#x\" }", ""), "names no split");
+    refused(with("x = \"a.npz#x\"", "x = \"a.csv\", label = \"y\""), "`label` names a column of a .csv file, which is not supported yet");
+    refused(with("a.npz#x", "a.csv"), "not supported yet | supported are `FILE.npz#ARRAY`");
+    refused(with("a.npz#x", "a.npz"), "does not say which array");
+    refused(with("a.npz#x", "a.npy#x"), "only .npz files hold named arrays");
+    refused(Dataset::open("models"), "`models` is not a dataset");
+    refused(Dataset::open("no such folder"), "cannot read `no such folder`");
+    assert!(with("std = [2.0, 4.0]\n", "").is_ok(), "std is 1 where it is not given");
+}
+
+#[test]
+fn paths_stay_within_the_folder() {
+    for path in ["../a.npz#x", "/etc/passwd", "b/../../a.npy", "", "..", "a\\u0000.npy"] {
+        refused(Folder::new(&manifest(&format!("test = {{ x = \"{path}\" }}"))).open(), "not a path within the dataset's folder");
+    }
+    let outside = toy("test = { x = \"a.npz#x\" }");
+    let folder = Folder::new(&manifest("test = { x = \"link.npz#x\" }\nfolder = { x = \"sub\" }\nself = { x = \"inner.npz#x\" }"))
+        .with("real.npz", &std::fs::read(outside.0.path().join("a.npz")).unwrap());
+    std::fs::create_dir(folder.0.path().join("sub")).unwrap();
+    refused(folder.split("folder"), "image folders are not supported yet");
+    refused(folder.split("test"), "cannot read");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(outside.0.path().join("a.npz"), folder.0.path().join("link.npz")).unwrap();
+        std::os::unix::fs::symlink("real.npz", folder.0.path().join("inner.npz")).unwrap();
+        refused(folder.split("test"), "`link.npz` is a link that leads out of the dataset's folder");
+        assert!(folder.open().unwrap().split_digest("test").is_err());
+        assert_eq!(folder.split("self").unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn arrays_that_do_not_fit_are_refused() {
+    let two =
+        |x: &[u8], y: &[u8]| Folder::new(&manifest("t = { x = \"x.npy\", y = \"y.npy\" }")).with("x.npy", x).with("y.npy", y).split("t");
+    let x = npy("|u1", "False", "(3, 4)", &[0; 12]);
+    let y = npy("|u1", "False", "(3,)", &[0, 1, 2]);
+    assert!(two(&x, &y).is_ok());
+    refused(two(&npy("|u1", "False", "(3, 5)", &[0; 15]), &y), "do not have the 4 elements of `shape` [2, 2]");
+    refused(two(&npy("|u1", "False", "()", &[0]), &y), "is a single number");
+    refused(two(&npy("|u1", "False", "(0, 4)", &[]), &y), "there are no samples");
+    refused(two(&x, &npy("|u1", "False", "(3, 1)", &[0; 3])), "labels `y.npy`: the array has shape [3, 1] for 3 samples");
+    refused(two(&x, &npy("|u1", "False", "(2,)", &[0; 2])), "has shape [2] for 3 samples");
+    refused(two(&x, &npy("|i1", "False", "(3,)", &[0, 255, 0])), "sample 1 has the label -1, which is not in 0..");
+    refused(two(&x, &npy("<f4", "False", "(3,)", &[0; 12])), "class numbers are integers, these are float32");
+    let nan: Vec<u8> = [0.0f32, 0.0, 0.0, 0.0, 0.0, f32::NAN, 0.0, 0.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    refused(two(&npy("<f4", "False", "(2, 4)", &nan), &y), "sample 1 holds a value that is not a finite number");
+
+    let named = manifest("t = { x = \"x.npy\", y = \"y.npy\" }").replace("task", "classes = [\"a\", \"b\"]\ntask");
+    refused(Folder::new(&named).with("x.npy", &x).with("y.npy", &y).split("t"), "sample 2 has the label 2, which is not in 0..2");
+    refused(toy("t = { x = \"a.npz#x\", range = [1, 4] }").split("t"), "`range` [1, 4] goes beyond the 3 samples");
+    refused(toy("t = { x = \"a.npz#z\" }").split("t"), "there is no array `z` in the file | its arrays are `x`, `y`");
+    refused(toy("t = { x = \"a.npz#x\" }").split("val"), "has no split `val` | its splits are `t`");
+}
+
+#[test]
+fn damaged_and_lying_files_are_refused_without_large_allocations() {
+    let limit = 1 << 20;
+    let good = npy("<f4", "False", "(2, 4)", &[0; 32]);
+    assert!(npy::read(&good[..], limit).is_ok());
+    for length in 0..good.len() {
+        assert!(npy::read(&good[..length], limit).is_err(), "cut to {length} bytes");
+    }
+    refused(npy::read(&[&good[..], b"more"].concat()[..], limit), "goes on after the 32 bytes");
+    let lie = |descr: &str, shape: &str| npy::read(&npy(descr, "False", shape, &[0; 32])[..], limit);
+    refused(lie("<f4", "(4294967296, 4294967296, 4294967296)"), "more than can be loaded");
+    refused(lie("<f4", "(0, 18446744073709551615)"), "the file goes on after the 0 bytes");
+    refused(lie("<f4", "(18446744073709551616,)"), "not one NumPy writes");
+    refused(lie("<f4", "(300000,)"), "more than can be loaded");
+    refused(lie("<f4", "(200000,)"), "ends after 32 of 800000 bytes");
+    refused(lie("<f4", "(-8,)"), "not one NumPy writes");
+    refused(lie("|O", "(8,)"), "Python objects, which are code");
+    refused(lie("<c8", "(8,)"), "element type `<c8` is not supported | supported are uint8");
+    refused(lie("<f2", "(8,)"), "element type `<f2` is not supported");
+    refused(npy::read(&b"\x93NUMPY\x02\x00\xff\xff\xff\xff"[..], limit), "too long");
+    refused(npy::read(&b"\x93NUMPY\x09\x00\x10\x00"[..], limit), "version 9");
+    refused(npy::read(&b"PK\x03\x04 not an array"[..], limit), "not a NumPy array");
+    let fields = String::from_utf8(npy("<f4", "False", "(2,)", &[])[10..].to_vec()).unwrap().replace("'<f4'", "[('a', '<f4')]");
+    let fields = [b"\x93NUMPY\x01\x00", &(fields.len() as u16).to_le_bytes()[..], fields.as_bytes()].concat();
+    refused(npy::read(&fields[..], limit), "named fields");
+
+    refused(idx::read(&idx(0x08, &[u32::MAX, u32::MAX, u32::MAX], &[])[..], limit), "more than can be loaded");
+    refused(idx::read(&idx(0x07, &[1], &[0])[..], limit), "not an IDX file");
+    refused(idx::read(&[0, 0, 8, 255, 0][..], limit), "cut short");
+    let compressed = gz(&idx(0x08, &[1000], &[7; 1000]));
+    let mut flipped = compressed.clone();
+    *flipped.iter_mut().rev().nth(5).unwrap() ^= 1;
+    let read_gz = |bytes: &[u8]| idx::read(flate2::read::MultiGzDecoder::new(bytes), limit);
+    assert!(read_gz(&compressed).is_ok());
+    refused(read_gz(&flipped), "damaged");
+    refused(read_gz(&compressed[..compressed.len() - 9]), "the file");
+}
+
+#[test]
+fn a_bomb_is_not_unpacked() {
+    let bomb = |declared: &str, bytes: usize| npz(&[("x", npy("|u1", "False", declared, &vec![0; bytes]))]);
+    let limit = 1 << 16;
+    // Honest about its size; a small declared array with a long tail; a small file that claims to be large.
+    refused(npz::read(Cursor::new(bomb("(10000000,)", 10_000_000)), "x", limit), "takes 10000");
+    refused(npz::read(Cursor::new(bomb("(8,)", 70_000)), "x", limit), "goes on after the 8 bytes");
+    refused(npz::read(Cursor::new(bomb("(60000,)", 8)), "x", limit), "ends after 8 of 60000 bytes");
+    let gz = gz(&idx(0x08, &[50_000_000], &vec![0; 50_000_000]));
+    assert!(gz.len() < 100_000);
+    refused(idx::read(flate2::read::MultiGzDecoder::new(&gz[..]), limit), "more than can be loaded");
+}
+
+#[test]
+fn the_digest_changes_with_every_byte_that_is_used() {
+    let splits = "t = { x = \"a.npz#x\" }\nu = { x = \"x.npy\" }";
+    let folder = toy(splits).with("x.npy", &npy("|u1", "False", "(1, 4)", &[1, 2, 3, 4]));
+    let digest = |f: &Folder, split: &str| f.open().unwrap().split_digest(split).unwrap();
+    let (t, u) = (digest(&folder, "t"), digest(&folder, "u"));
+    assert_eq!((t.len(), &t), (64, &digest(&folder, "t")));
+    assert_ne!(t, u);
+    let folder = folder.with("x.npy", &npy("|u1", "False", "(1, 4)", &[1, 2, 3, 5]));
+    assert_eq!(digest(&folder, "t"), t, "a file of another split does not count");
+    assert_ne!(digest(&folder, "u"), u);
+    let folder = folder.with(MANIFEST, manifest(splits).replace("0.5", "0.25").as_bytes());
+    assert_ne!(digest(&folder, "t"), t, "the scale counts");
+}
+
+/// A valid file of each format and a reader for it.
+type Reader = fn(&[u8]) -> Result<Tensor>;
+fn formats() -> [(Vec<u8>, Reader); 4] {
+    let array = npy("<i2", "True", "(3, 5)", &[9; 30]);
+    [
+        (array.clone(), |b| npy::read(b, 1 << 16)),
+        (idx(0x0B, &[3, 5], &[9; 30]), |b| idx::read(b, 1 << 16)),
+        (gz(&idx(0x0B, &[3, 5], &[9; 30])), |b| idx::read(flate2::read::MultiGzDecoder::new(b), 1 << 16)),
+        (npz(&[("x", array.clone()), ("y", array)]), |b| npz::read(Cursor::new(b), "x", 1 << 16)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), text in ".{0,200}") {
+        for (_, read) in formats() {
+            prop_assert!(read(&bytes).is_err());
+        }
+        let _ = manifest::Manifest::parse(&text);
+        let _ = source::Source::parse(&text);
+        let header = [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
+        prop_assert!(npy::read(&header[..], 1 << 16).is_err());
+    }
+
+    #[test]
+    fn mutated_files_never_panic_and_never_exceed_the_limit(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        for (mut bytes, read) in formats() {
+            for (at, value) in &edits {
+                let at = at.index(bytes.len());
+                bytes[at] = *value;
+            }
+            bytes.truncate(cut.map_or(bytes.len(), |at| at.index(bytes.len())));
+            if let Ok(t) = read(&bytes) {
+                prop_assert!(t.len() * t.dtype().size() <= 1 << 16);
+            }
+        }
+    }
+
+    #[test]
+    fn mutated_descriptions_never_panic(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<char>()), 1..6)) {
+        let mut text: Vec<char> = manifest("test = { x = \"a.npz#x\", y = \"b.gz\", range = [0, 2] }").chars().collect();
+        for (at, c) in edits {
+            let at = at.index(text.len());
+            text[at] = c;
+        }
+        let _ = manifest::Manifest::parse(&text.into_iter().collect::<String>());
+    }
+}
