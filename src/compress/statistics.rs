@@ -3,8 +3,10 @@
 //! A layer is linear in its columns: x is the patch a convolution sees at one output position (im2col), or one row of a
 //! matrix product. With targets t, everything least squares needs is n, Σx, Σt, Σxxᵀ and Σtxᵀ.
 
+use crate::exec::{ConvSpec, Window};
 use crate::model::{Layer, LayerKind};
 use crate::onnx::{Attributes, pb};
+use crate::sys::gemm::{Matrix, gemm};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -55,9 +57,8 @@ impl Moments {
                 *q += f64::from(v) * f64::from(v);
             }
         }
-        add_product(&mut self.xx, x, x, n, self.d, self.d);
-        add_product(&mut self.tx, t, x, n, self.o, self.d);
-        Ok(())
+        add_product(&mut self.xx, x, x, n, self.d, self.d)?;
+        add_product(&mut self.tx, t, x, n, self.o, self.d)
     }
 
     /// Adds the sums of another part of the samples.
@@ -87,28 +88,20 @@ impl Moments {
 }
 
 /// acc (p×q) += aᵀ·b for a n×p and b n×q, row-major.
-fn add_product(acc: &mut [f64], a: &[f32], b: &[f32], n: usize, p: usize, q: usize) {
-    let product = crate::exec::gemm_f32(p, n, q, a, (1, p as isize), b, (q as isize, 1));
+fn add_product(acc: &mut [f64], a: &[f32], b: &[f32], n: usize, p: usize, q: usize) -> Result<()> {
+    let mut product = vec![0.0; p * q];
+    gemm(1.0, Matrix::new(a, n, p)?.t(), Matrix::new(b, n, q)?, 0.0, &mut product)?;
     acc.iter_mut().zip(&product).for_each(|(s, &v)| *s += f64::from(v));
+    Ok(())
 }
 
 /// How a layer's rows are read off its input and output.
 #[derive(Debug, Clone)]
 pub(super) enum Rows {
     /// A 2-D convolution with one group, or (`depthwise`) one channel of a depthwise one.
-    Conv(Patch),
+    Conv(Window),
     /// The last axis of the input.
     Dense,
-}
-
-/// Geometry of a convolution's patches.
-#[derive(Debug, Clone)]
-pub(super) struct Patch {
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    dilation: [usize; 2],
-    pad: [usize; 2],
-    output: [usize; 2],
 }
 
 impl Rows {
@@ -121,14 +114,7 @@ impl Rows {
             }
             LayerKind::Gemm | LayerKind::MatMul if weight_shape.len() == 2 => Ok(Rows::Dense),
             LayerKind::Conv | LayerKind::DepthwiseConv if weight_shape.len() == 4 && input_shape.len() == 4 => {
-                let spec = crate::exec::ConvSpec::from_node(node, input_shape, weight_shape).map_err(|e| e.to_string())?;
-                Ok(Rows::Conv(Patch {
-                    kernel: [weight_shape[2], weight_shape[3]],
-                    stride: [spec.strides[0], spec.strides[1]],
-                    dilation: [spec.dilations[0], spec.dilations[1]],
-                    pad: [spec.pads_begin[0], spec.pads_begin[1]],
-                    output: [spec.output[0], spec.output[1]],
-                }))
+                ConvSpec::new(node, input_shape, weight_shape).map(|spec| Rows::Conv(spec.window)).map_err(|e| e.to_string())
             }
             _ => Err("its rank is not handled".into()),
         }
@@ -158,7 +144,7 @@ impl Rows {
                 let plane = p.output[0] * p.output[1];
                 for r in rows {
                     let (sample, position) = (r / plane, r % plane);
-                    p.gather(data, shape, sample, [position / p.output[1], position % p.output[1]], channels.clone(), &mut out);
+                    gather(p, data, shape[1], sample, [position / p.output[1], position % p.output[1]], channels.clone(), &mut out);
                 }
                 Ok(out)
             }
@@ -179,22 +165,21 @@ impl Rows {
     }
 }
 
-impl Patch {
-    /// Appends the patch under one output position; padding is zero.
-    fn gather(&self, x: &[f32], shape: &[usize], n: usize, at: [usize; 2], channels: std::ops::Range<usize>, out: &mut Vec<f32>) {
-        let (height, width) = (shape[2], shape[3]);
-        for c in channels {
-            let plane = &x[(n * shape[1] + c) * height * width..][..height * width];
-            for ky in 0..self.kernel[0] {
-                let y = (at[0] * self.stride[0] + ky * self.dilation[0]).checked_sub(self.pad[0]).filter(|&y| y < height);
-                for kx in 0..self.kernel[1] {
-                    let x = (at[1] * self.stride[1] + kx * self.dilation[1]).checked_sub(self.pad[1]).filter(|&x| x < width);
-                    out.push(match (y, x) {
-                        (Some(y), Some(x)) => plane[y * width + x],
-                        _ => 0.0,
-                    });
-                }
-            }
+/// Appends the patch that output position `at` of sample `n` sees; padding is zero.
+fn gather(w: &Window, x: &[f32], all: usize, n: usize, at: [usize; 2], channels: std::ops::Range<usize>, out: &mut Vec<f32>) {
+    let [height, width] = w.input;
+    // Input row or column that kernel element `k` sees, unless it lies in the padding.
+    let source = |axis: usize, k: usize| {
+        (at[axis] * w.stride[axis] + k * w.dilation[axis]).checked_sub(w.pad_begin[axis]).filter(|&i| i < w.input[axis])
+    };
+    for c in channels {
+        let plane = &x[(n * all + c) * height * width..][..height * width];
+        for ky in 0..w.kernel[0] {
+            let y = source(0, ky);
+            out.extend((0..w.kernel[1]).map(|kx| match (y, source(1, kx)) {
+                (Some(y), Some(x)) => plane[y * width + x],
+                _ => 0.0,
+            }));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Shapes and element types of every tensor, with a given batch size, and the values of tensors that are constant.
 
 use super::{eval, graph::Graph, shape_rules};
-use crate::onnx::{Model, dtype_from_onnx};
+use crate::onnx::{Attributes, Model, dtype_from_onnx};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -97,7 +97,7 @@ impl Facts {
         // The shape of a tensor is known as soon as its dimensions are, whatever its values.
         if node.op_type() == "Shape" {
             let Some(shape) = node.input.first().and_then(|i| self.shape(i)) else { return Ok(false) };
-            let value = eval::shape_value(node, shape);
+            let value = shape_value(node, shape);
             return Ok(self.learn_outputs(node, Some(vec![value])));
         }
         let mut inputs = Vec::with_capacity(node.input.len());
@@ -139,6 +139,17 @@ impl Facts {
         self.facts.insert(name.to_owned(), Fact { dtype, shape });
         Ok(())
     }
+}
+
+/// What a Shape node answers for an input of these dimensions (`start` and `end` since operator set 15).
+fn shape_value(node: &crate::onnx::pb::NodeProto, shape: &[usize]) -> Tensor {
+    let rank = shape.len() as i64;
+    let bound = |name: &str, default: i64| {
+        let v = node.int(name).unwrap_or(default);
+        (if v < 0 { v + rank } else { v }).clamp(0, rank) as usize
+    };
+    let (start, end) = (bound("start", 0), bound("end", rank));
+    Tensor::i64s(shape[start..end.max(start)].iter().map(|&d| d as i64).collect())
 }
 
 /// Type and dimensions of a graph input; `None` when the file states no tensor type.

@@ -1,0 +1,13 @@
+//! The search: which recipes to try, and running them as the trials of a study, resumably.
+
+mod budget;
+mod config;
+mod key;
+mod space;
+mod sweep;
+mod trial;
+
+pub use budget::Budget;
+pub use config::{Measuring, SweepConfig};
+pub use space::{Space, Strategy};
+pub use sweep::{Event, Stop, Summary, Sweep};
