@@ -5,10 +5,15 @@
 pub mod atomic;
 mod error;
 pub mod stats;
+pub mod sys;
 pub mod tensor;
 pub mod units;
 
 pub mod onnx;
+
+pub mod model;
+
+pub mod exec;
 
 pub mod energy;
 pub mod measure;

@@ -1,0 +1,3 @@
+//! The graph: nodes, constants, shapes, multiply–adds, encodings.
+
+pub mod eval;
