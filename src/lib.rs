@@ -1,6 +1,7 @@
 //! Which version of a model to ship, and what each inference costs in joules.
 //!
-//! The modules in the order data goes through them; nothing on a later line is known to an earlier one.
+//! The modules in the order data goes through them; nothing on a later line is known to an earlier one. A test holds the
+//! code to this order (`tests/it/architecture.rs`).
 
 pub mod atomic;
 mod error;
@@ -26,6 +27,7 @@ pub mod make;
 pub mod engine;
 
 pub mod energy;
+
 pub mod measure;
 
 pub mod study;

@@ -8,6 +8,7 @@
 mod affinity;
 mod clock;
 mod fs;
+pub mod gemm;
 mod host;
 pub mod perf;
 

@@ -1,0 +1,105 @@
+//! Pooling over windows and over whole planes.
+
+use super::window::Window;
+use crate::model::eval::{Args, count, sum};
+use crate::onnx::Attributes;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// `MaxPool` and `AveragePool` of `[N, C, H, W]` or `[N, C, W]`.
+///
+/// # Errors
+/// Another rank, a window that does not fit, or the positions of the maxima are asked for.
+pub(super) fn pool_node(args: &Args) -> Result<Tensor> {
+    let x = args.tensor(0)?;
+    let [n, c, spatial @ ..] = x.shape() else {
+        return Err(Error::bad_input(format!("an input of shape {:?} has no planes", x.shape())));
+    };
+    let kernel: Vec<usize> = args.node.ints("kernel_shape").unwrap_or_default().iter().map(|&k| usize::try_from(k).unwrap_or(0)).collect();
+    let window = Window::new(args, spatial, &kernel)?;
+    let max = args.node.op_type() == "MaxPool";
+    if max && args.node.output.get(1).is_some_and(|o| !o.is_empty()) {
+        return Err(Error::bad_input("the positions of the maxima are not supported"));
+    }
+    let mut shape = vec![*n, *c];
+    shape.extend(&window.output[2 - spatial.len()..]);
+    let mut out = vec![0.0; count(&shape)?];
+    if out.is_empty() || x.is_empty() {
+        return match out.is_empty() {
+            true => Tensor::f32(shape, out),
+            false => Err(Error::bad_input("the planes are empty")),
+        };
+    }
+    let count_padding = args.int_or("count_include_pad", 0) != 0;
+    let planes = x.as_f32()?.chunks_exact(window.input_len());
+    for (plane, out) in planes.zip(out.chunks_exact_mut(window.output_len())) {
+        if max { max_pool(plane, &window, out) } else { average_pool(plane, &window, count_padding, out) }
+    }
+    Tensor::f32(shape, out)
+}
+
+/// The largest element under each window; padding never wins.
+pub(super) fn max_pool(plane: &[f32], window: &Window, out: &mut [f32]) {
+    out.fill(f32::NEG_INFINITY);
+    for_each_tap(window, |at, from| {
+        let (o, v) = (&mut out[at], plane[from]);
+        if v > *o || v.is_nan() {
+            *o = v;
+        }
+    });
+}
+
+/// The mean under each window, over the elements inside the input, or with the padding counted as zeros.
+pub(super) fn average_pool(plane: &[f32], window: &Window, count_padding: bool, out: &mut [f32]) {
+    out.fill(0.0);
+    for_each_tap(window, |at, from| out[at] += plane[from]);
+    let sizes = [0, 1].map(|axis| (0..window.output[axis]).map(|o| covered(window, axis, o, count_padding)).collect::<Vec<_>>());
+    for (row, &height) in out.chunks_exact_mut(window.output[1]).zip(&sizes[0]) {
+        for (o, &width) in row.iter_mut().zip(&sizes[1]) {
+            *o /= (height * width).max(1) as f32;
+        }
+    }
+}
+
+/// How many elements along `axis` the window at `output` covers. What `ceil_mode` adds beyond the padding never counts.
+fn covered(window: &Window, axis: usize, output: usize, count_padding: bool) -> usize {
+    let pad = window.pad_begin[axis];
+    let (begin, end) = if count_padding { (0, window.input[axis] + pad + window.pad_end[axis]) } else { (pad, window.input[axis] + pad) };
+    let first = output * window.stride[axis];
+    (0..window.kernel[axis]).filter(|k| (begin..end).contains(&(first + k * window.dilation[axis]))).count()
+}
+
+/// Calls `f(output, input)` for every pair of elements that a window connects.
+fn for_each_tap(window: &Window, mut f: impl FnMut(usize, usize)) {
+    for i in 0..window.kernel[0] {
+        for j in 0..window.kernel[1] {
+            let across = window.inside(1, j);
+            for y in window.inside(0, i) {
+                let line = window.source(0, i, y) * window.input[1];
+                for x in across.clone() {
+                    f(y * window.output[1] + x, line + window.source(1, j, x));
+                }
+            }
+        }
+    }
+}
+
+/// `GlobalAveragePool` and `GlobalMaxPool`: one value a plane, whatever the number of spatial axes.
+pub(super) fn global_pool_node(args: &Args) -> Result<Tensor> {
+    let x = args.tensor(0)?;
+    let [n, c, spatial @ ..] = x.shape() else {
+        return Err(Error::bad_input(format!("an input of shape {:?} has no planes", x.shape())));
+    };
+    let size: usize = spatial.iter().product();
+    if size == 0 {
+        return Err(Error::bad_input("the planes are empty"));
+    }
+    let planes = x.as_f32()?.chunks_exact(size);
+    let out = match args.node.op_type() {
+        "GlobalMaxPool" => planes.map(|p| p.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m || v.is_nan() { v } else { m })).collect(),
+        _ => planes.map(|p| (sum(p) / size as f64) as f32).collect(),
+    };
+    let mut shape = vec![*n, *c];
+    shape.extend(spatial.iter().map(|_| 1));
+    Tensor::f32(shape, out)
+}
