@@ -66,9 +66,7 @@ impl Counter {
                 Step::Invalid(format!("the counter shows {}, above its own maximum of {max}", start.max(end)))
             }
             Some(max) if end < start => Step::Wrapped(max - start + end + 1),
-            None if end < start => {
-                Step::Invalid(format!("the counter went backwards from {start} to {end} and its maximum is not known"))
-            }
+            None if end < start => Step::Invalid(format!("the counter went backwards from {start} to {end} and its maximum is not known")),
             _ => Step::Forward(end - start),
         }
     }
