@@ -5,6 +5,7 @@
 pub mod atomic;
 mod error;
 pub mod stats;
+pub mod sys;
 pub mod tensor;
 pub mod units;
 

@@ -15,12 +15,15 @@ mod probe;
 pub mod simulate;
 mod tick;
 mod tree;
+mod unavailable;
+mod zones;
 
 pub use counter::{Counter, MAX_POWER, Step};
 pub use estimate::Estimator;
 pub use kind::{Kind, Scope, Systematic, WindowEnergy};
 pub use meter::{Domain, Meter, MeterInfo, Reading, Target, read_after_tick};
-pub use perf::Perf;
+pub use perf::{Perf, ReadCount};
 pub use powercap::Powercap;
-pub use probe::{Probe, Sources, Unavailable, choose, probe};
+pub use probe::{Probe, Sources, choose, probe};
 pub use tree::Tree;
+pub use unavailable::Unavailable;
