@@ -1,6 +1,5 @@
 //! Recipes: what is done to a model, as data (TOML or JSON).
 
-use crate::compress::Distribution;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -60,6 +59,18 @@ pub enum Step {
     },
 }
 
+/// How the zeros are spread over the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// One threshold over all layers on the layer-adaptive score w² / Σ v² over the layer's weights v with |v| ≥ |w|
+    /// (LAMP, arXiv 2010.07611): no layer is emptied.
+    #[default]
+    Global,
+    /// The same share in every layer, by magnitude.
+    PerLayer,
+}
+
 /// Channel counts are kept at multiples of this unless a recipe says otherwise: engines compute in tiles, and a count
 /// between two tiles costs as much as the larger.
 pub const DEFAULT_ROUND_TO: usize = 4;
@@ -107,12 +118,15 @@ impl Recipe {
     pub fn check(&self) -> Result<()> {
         let share = |s: f64, what: &str| match s {
             s if s > 0.0 && s < 1.0 => Ok(()),
-            s => Err(Error::bad_input(format!("a share of {s} of the {what} cannot be pruned")).hint("give a share between 0 and 1, or 0% and 100%")),
+            s => Err(Error::bad_input(format!("a share of {s} of the {what} cannot be pruned"))
+                .hint("give a share between 0 and 1, or 0% and 100%")),
         };
         let mut quantized = false;
         for step in &self.steps {
             if quantized {
-                return Err(Error::bad_input("a recipe's step comes after `quantize`").hint("quantize last: nothing can edit integer weights"));
+                return Err(
+                    Error::bad_input("a recipe's step comes after `quantize`").hint("quantize last: nothing can edit integer weights")
+                );
             }
             match step {
                 Step::PruneChannels { macs: Some(s), channels: None, .. } => share(*s, "multiply–adds")?,

@@ -163,7 +163,7 @@ fn predictions_come_in_order_from_several_children() {
     let expect = one.infer(&inputs(0..1001).unwrap()).unwrap();
     assert_eq!(classes.scores, expect[0]);
     let scores = classes.scores.as_f32().unwrap();
-    assert!(classes.top.iter().zip(scores.chunks(10)).all(|(&top, s)| s.iter().all(|&x| x <= s[top])));
+    assert!(classes.top.iter().zip(scores.chunks(10)).all(|(&top, s)| s.iter().all(|&x| x <= s[top as usize])));
 
     let nan = |r: std::ops::Range<usize>| {
         let values = (0..r.len() * 784).map(|i| if r.start + i / 784 == 900 { f32::NAN } else { 0.5 }).collect();

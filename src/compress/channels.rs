@@ -28,7 +28,12 @@ pub enum ChannelShare {
 ///
 /// # Errors
 /// The share is outside 0..1, or the graph has no group whose channels may go: the message gives the reasons.
-pub fn prune_channels(model: &Model, share: ChannelShare, round_to: usize, calibration: Option<&Calibration>) -> Result<(Model, Vec<Note>)> {
+pub fn prune_channels(
+    model: &Model,
+    share: ChannelShare,
+    round_to: usize,
+    calibration: Option<&Calibration>,
+) -> Result<(Model, Vec<Note>)> {
     let (ChannelShare::OfMacs(s) | ChannelShare::OfChannels(s)) = share;
     if !(0.0..1.0).contains(&s) {
         return Err(Error::bad_input(format!("a pruning share of {s} is not between 0 and 1")));
@@ -55,12 +60,8 @@ pub fn prune_channels(model: &Model, share: ChannelShare, round_to: usize, calib
         ChannelShare::OfChannels(s) => same_share(&groups, s, round_to),
         ChannelShare::OfMacs(s) => allocate(&groups, &layer_list, &rankings, s, round_to),
     };
-    let kept: Vec<Option<Vec<usize>>> = groups
-        .groups
-        .iter()
-        .enumerate()
-        .map(|(g, group)| (counts[g] < group.channels).then(|| rankings[g].keep(counts[g])))
-        .collect();
+    let kept: Vec<Option<Vec<usize>>> =
+        groups.groups.iter().enumerate().map(|(g, group)| (counts[g] < group.channels).then(|| rankings[g].keep(counts[g]))).collect();
     describe(&groups, &layer_list, &counts, &mut notes);
     let mut variant = original.clone();
     for (group, kept) in groups.groups.iter().zip(&kept) {

@@ -6,22 +6,10 @@ use super::prepare::{fold_batch_norms, prepare};
 use super::repair::{self, Calibration, Plan};
 use crate::model::{Encoding, Facts, Graph, Layer, Weight, layers};
 use crate::onnx::Model;
+use crate::recipe::Distribution;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-
-/// How the zeros are spread over the layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Distribution {
-    /// One threshold over all layers on the layer-adaptive score w² / Σ v² over the layer's weights v with |v| ≥ |w|
-    /// (LAMP, arXiv 2010.07611): no layer is emptied.
-    #[default]
-    Global,
-    /// The same share in every layer, by magnitude.
-    PerLayer,
-}
 
 /// Sets the share `ratio` of all layers' weights to zero and, given calibration samples, refits the rest of each row by
 /// least squares. Biases stay.
@@ -77,8 +65,7 @@ pub fn prune_connections(model: &Model, ratio: f64, how: Distribution, calibrati
 
 /// Which weights stay, per layer in the constant's own order.
 fn masks(found: &[(&Layer, &Weight, Tensor)], ratio: f64, how: Distribution) -> Result<Vec<Vec<bool>>> {
-    let scores: Vec<Vec<f64>> =
-        found.iter().map(|(_, _, t)| Ok(lamp(t.as_f32()?))).collect::<Result<_>>()?;
+    let scores: Vec<Vec<f64>> = found.iter().map(|(_, _, t)| Ok(lamp(t.as_f32()?))).collect::<Result<_>>()?;
     // Both scores grow with |w| within a layer, so one ranking serves both distributions. Ties go by position.
     let cut = |mut all: Vec<(f64, usize, usize)>, masks: &mut Vec<Vec<bool>>| {
         let gone = (all.len() as f64 * ratio).round() as usize;

@@ -4,11 +4,11 @@
 //! variant's, whose inputs are what its layers really see. Chunks have a fixed size and sums are merged in order, so the
 //! result does not depend on the number of threads.
 
+use crate::Result;
 use crate::exec;
 use crate::model::Graph;
 use crate::onnx::{Model, pb};
 use crate::tensor::Tensor;
-use crate::Result;
 use std::collections::{HashMap, HashSet};
 
 /// A model half-way through its nodes.
@@ -95,8 +95,7 @@ impl Lane {
         let constants = &self.constants;
         let opset = self.opset;
         let evaluate = |chunk: &HashMap<String, Tensor>| {
-            let inputs: Vec<Option<&Tensor>> =
-                node.input.iter().map(|n| chunk.get(n).or_else(|| constants.get(n))).collect();
+            let inputs: Vec<Option<&Tensor>> = node.input.iter().map(|n| chunk.get(n).or_else(|| constants.get(n))).collect();
             exec::eval_node(node, opset, &inputs)
         };
         let is_constant = node.input.iter().all(|n| n.is_empty() || constants.contains_key(n));
@@ -138,10 +137,7 @@ pub(super) fn map_chunks<C: Sync, T: Send>(chunks: &[C], f: impl Fn(usize, &C) -
                 scope.spawn(move || slice.iter().enumerate().map(|(i, c)| f(part * per_thread + i, c)).collect::<Result<Vec<T>>>())
             })
             .collect();
-        handles
-            .into_iter()
-            .map(|h| h.join().unwrap_or_else(|_| Err(crate::Error::bad_input("a calibration thread failed"))))
-            .collect()
+        handles.into_iter().map(|h| h.join().unwrap_or_else(|_| Err(crate::Error::bad_input("a calibration thread failed")))).collect()
     });
     Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }

@@ -70,7 +70,10 @@ impl Centred {
 /// wᵀ·H·w.
 fn quadratic(h: &[f64], w: &[f64]) -> f64 {
     let d = w.len();
-    h.chunks_exact(d.max(1)).zip(w).map(|(row, &a)| if a == 0.0 { 0.0 } else { a * row.iter().zip(w).map(|(x, y)| x * y).sum::<f64>() }).sum()
+    h.chunks_exact(d.max(1))
+        .zip(w)
+        .map(|(row, &a)| if a == 0.0 { 0.0 } else { a * row.iter().zip(w).map(|(x, y)| x * y).sum::<f64>() })
+        .sum()
 }
 
 fn finite(w: Vec<f64>) -> Option<Vec<f64>> {

@@ -16,7 +16,7 @@ mod rules;
 mod statistics;
 
 pub use channels::{ChannelShare, prune_channels};
-pub use connections::{Distribution, prune_connections};
+pub use connections::prune_connections;
 pub use groups::{ChannelAxis, Edit, Group, Groups};
 pub use note::{Action, Note};
 pub use prepare::{fold_batch_norms, prepare};

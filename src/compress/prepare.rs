@@ -1,10 +1,10 @@
 //! Steps before any compression, each listed: constants get one reader each, BatchNormalization folds into convolutions.
 
 use super::Note;
+use crate::Result;
 use crate::model::Graph;
 use crate::onnx::{Attributes, Model, pb, tensor_to_proto};
 use crate::tensor::Tensor;
-use crate::Result;
 use std::collections::{HashMap, HashSet};
 
 /// Makes every constant have one reader, so that editing a layer's weights changes that layer alone: identity copies of
@@ -133,14 +133,7 @@ fn find_folds(model: &Model) -> Result<Vec<Fold>> {
         };
         let epsilon = node.float("epsilon").unwrap_or(1e-5);
         let Some((new_weight, new_bias)) = folded(weight, bias, &constants, epsilon)? else { continue };
-        folds.push(Fold {
-            conv,
-            norm,
-            weight: conv_node.input[1].clone(),
-            output: node.output[0].clone(),
-            new_weight,
-            new_bias,
-        });
+        folds.push(Fold { conv, norm, weight: conv_node.input[1].clone(), output: node.output[0].clone(), new_weight, new_bias });
     }
     Ok(folds)
 }

@@ -23,8 +23,11 @@ pub fn quantize_weights(model: &Model, bits: u32) -> Result<(Model, Vec<Note>)> 
         return Err(Error::bad_input(format!("{bits} bits cannot be used for weights")).hint("choose 2 to 8 bits"));
     }
     if model.opset() < PER_AXIS_OPSET {
-        return Err(Error::bad_input(format!("weights are quantized per channel, which needs operator set 13; this model has {}", model.opset()))
-            .hint("convert it upwards with onnx.version_converter"));
+        return Err(Error::bad_input(format!(
+            "weights are quantized per channel, which needs operator set 13; this model has {}",
+            model.opset()
+        ))
+        .hint("convert it upwards with onnx.version_converter"));
     }
     let (mut variant, mut notes) = prepare(model)?;
     let facts = Facts::infer(&variant, 1)?;
@@ -63,9 +66,8 @@ fn skip_reason(layer: &Layer) -> Option<String> {
 
 /// Replaces one layer's weights by integers behind a DequantizeLinear, which is returned.
 fn quantize_layer(model: &mut Model, layer: &Layer, weight: &Weight, bits: u32) -> Result<(pb::NodeProto, Note)> {
-    let value = Graph::new(model)
-        .constant(&weight.name)?
-        .ok_or_else(|| Error::bad_input(format!("`{}` is not a constant", weight.name)))?;
+    let value =
+        Graph::new(model).constant(&weight.name)?.ok_or_else(|| Error::bad_input(format!("`{}` is not a constant", weight.name)))?;
     let data = value.as_f32()?;
     if let Some(bad) = data.iter().find(|v| !v.is_finite()) {
         return Err(Error::bad_input(format!("layer `{}` has a weight that is {bad}", layer.name)));

@@ -152,8 +152,7 @@ impl Step<'_, '_> {
     /// Broadcasting arithmetic: activations with the full channel axis are tied together, constants along it are sliced.
     fn elementwise(&self, t: &mut Tracker) {
         let label = node_label(self.node, self.index);
-        let followed: Vec<(&String, ChannelAxis)> =
-            self.node.input.iter().filter_map(|i| t.axes.get(i).copied().map(|a| (i, a))).collect();
+        let followed: Vec<(&String, ChannelAxis)> = self.node.input.iter().filter_map(|i| t.axes.get(i).copied().map(|a| (i, a))).collect();
         let Some(&(first, a)) = followed.first() else { return };
         let out_rank = self.rank(self.output());
         let from_end = |name: &str, axis: usize| self.rank(name).checked_sub(axis);

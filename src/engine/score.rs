@@ -2,6 +2,7 @@
 
 use super::LoadOptions;
 use super::runner::{Job, Program, Runner};
+use crate::stats::top_classes;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::ops::Range;
@@ -35,7 +36,7 @@ pub struct Predict<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classes {
     /// The class with the largest score, per sample; the first one where several are equal.
-    pub top: Vec<usize>,
+    pub top: Vec<u32>,
     /// Scores of the first output, `[count, classes]`, as float32.
     pub scores: Tensor,
 }
@@ -115,6 +116,5 @@ fn classes(count: usize, scores: Vec<f32>) -> Result<Classes> {
     if each == 0 || scores.len() != each * count {
         return Err(Error::bad_input("the model's first output has no scores"));
     }
-    let top = scores.chunks_exact(each).map(|s| (1..each).fold(0, |best, i| if s[i] > s[best] { i } else { best })).collect();
-    Ok(Classes { top, scores: Tensor::f32([count, each], scores)? })
+    Ok(Classes { top: top_classes(&scores, each)?, scores: Tensor::f32([count, each], scores)? })
 }

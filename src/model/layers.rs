@@ -145,16 +145,7 @@ pub fn layers(graph: &Graph<'_>, facts: &Facts) -> Result<Vec<Layer>> {
         let bias = node.input.get(2).filter(|b| graph.is_constant(b)).cloned();
         let bias_len = bias.as_deref().and_then(|b| graph.constant_shape(b)).map_or(0, |s| s.iter().product::<usize>());
         let params = weight.as_ref().map_or(0, Weight::len) + bias_len;
-        out.push(Layer {
-            node: index,
-            name,
-            kind,
-            weight,
-            bias,
-            output_shape: output,
-            macs: outputs * per_output,
-            params: params as u64,
-        });
+        out.push(Layer { node: index, name, kind, weight, bias, output_shape: output, macs: outputs * per_output, params: params as u64 });
     }
     Ok(out)
 }

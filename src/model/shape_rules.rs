@@ -15,9 +15,38 @@ pub(super) fn outputs(node: &pb::NodeProto, opset: i64, facts: &Facts) -> Rule {
     let Some(x) = input(0) else { return Ok(Err(format!("the shape of the first input of {op} is not known"))) };
     let like = |shape: Vec<usize>| Ok(Ok(vec![Fact { dtype: x.dtype, shape }]));
     match op {
-        "Relu" | "LeakyRelu" | "PRelu" | "Clip" | "Sigmoid" | "Tanh" | "HardSigmoid" | "HardSwish" | "Elu" | "Selu" | "Gelu" | "Erf"
-        | "Softplus" | "Softmax" | "LogSoftmax" | "Identity" | "Neg" | "Abs" | "Sqrt" | "Reciprocal" | "Exp" | "Log" | "Floor" | "Ceil"
-        | "Round" | "Sign" | "Not" | "LRN" | "InstanceNormalization" | "Sin" | "Cos" | "Mish" => like(x.shape.clone()),
+        "Relu"
+        | "LeakyRelu"
+        | "PRelu"
+        | "Clip"
+        | "Sigmoid"
+        | "Tanh"
+        | "HardSigmoid"
+        | "HardSwish"
+        | "Elu"
+        | "Selu"
+        | "Gelu"
+        | "Erf"
+        | "Softplus"
+        | "Softmax"
+        | "LogSoftmax"
+        | "Identity"
+        | "Neg"
+        | "Abs"
+        | "Sqrt"
+        | "Reciprocal"
+        | "Exp"
+        | "Log"
+        | "Floor"
+        | "Ceil"
+        | "Round"
+        | "Sign"
+        | "Not"
+        | "LRN"
+        | "InstanceNormalization"
+        | "Sin"
+        | "Cos"
+        | "Mish" => like(x.shape.clone()),
         "BatchNormalization" | "LayerNormalization" | "Dropout" => like(x.shape.clone()),
         "Cast" => {
             let to = node.int("to").and_then(|c| i32::try_from(c).ok()).and_then(dtype_from_onnx);
@@ -93,7 +122,11 @@ pub(super) fn outputs(node: &pb::NodeProto, opset: i64, facts: &Facts) -> Rule {
         "ArgMax" | "ArgMin" => {
             let axis = axis_of(node.int("axis").unwrap_or(0), x.shape.len())?;
             let mut shape = x.shape.clone();
-            if node.int("keepdims").unwrap_or(1) == 1 { shape[axis] = 1 } else { drop(shape.remove(axis)) }
+            if node.int("keepdims").unwrap_or(1) == 1 {
+                shape[axis] = 1
+            } else {
+                drop(shape.remove(axis))
+            }
             Ok(Ok(vec![Fact { dtype: DType::I64, shape }]))
         }
         "Gather" => {
@@ -188,9 +221,9 @@ fn window(node: &pb::NodeProto, input: &[usize], kernel: &[usize], ceil: bool) -
                 return Ok(input[i].div_ceil(strides[i]));
             }
             let padded = input[i] + if auto == "VALID" { 0 } else { pads[i] + pads[i + spatial] };
-            let free = padded.checked_sub(effective).ok_or_else(|| {
-                Error::bad_input(format!("a window of {effective} does not fit into {padded} (padding included)"))
-            })?;
+            let free = padded
+                .checked_sub(effective)
+                .ok_or_else(|| Error::bad_input(format!("a window of {effective} does not fit into {padded} (padding included)")))?;
             let mut out = if ceil { free.div_ceil(strides[i]) } else { free / strides[i] } + 1;
             // With ceil_mode a last window that would start in the padding on the right is dropped (ONNX, AveragePool).
             if ceil && (out - 1) * strides[i] >= input[i] + pads[i] {

@@ -131,6 +131,7 @@ fn from_fields(dtype: DType, t: &pb::TensorProto) -> Option<Data> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use proptest::prelude::*;
 

@@ -1,7 +1,6 @@
 //! What a sweep tries: ratios × bits, as recipes in a fixed order.
 
-use crate::compress::Distribution;
-use crate::recipe::{DEFAULT_ROUND_TO, Recipe, Step};
+use crate::recipe::{DEFAULT_ROUND_TO, Distribution, Recipe, Step};
 use crate::{Error, Result};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
