@@ -35,7 +35,9 @@ impl Lane {
         }
         let mut last_use = HashMap::new();
         for (index, node) in graph.nodes().iter().enumerate() {
-            node.input.iter().for_each(|name| drop(last_use.insert(name.clone(), index)));
+            node.input.iter().for_each(|name| {
+                last_use.insert(name.clone(), index);
+            });
         }
         Ok(Lane {
             nodes: graph.nodes().to_vec(),
@@ -46,11 +48,6 @@ impl Lane {
             pinned: HashSet::new(),
             next: 0,
         })
-    }
-
-    /// Index of the node that comes next.
-    pub(super) fn next(&self) -> usize {
-        self.next
     }
 
     /// Keeps `tensor` until [`Lane::unpin`].

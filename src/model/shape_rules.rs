@@ -122,10 +122,11 @@ pub(super) fn outputs(node: &pb::NodeProto, opset: i64, facts: &Facts) -> Rule {
         "ArgMax" | "ArgMin" => {
             let axis = axis_of(node.int("axis").unwrap_or(0), x.shape.len())?;
             let mut shape = x.shape.clone();
-            if node.int("keepdims").unwrap_or(1) == 1 {
-                shape[axis] = 1
-            } else {
-                drop(shape.remove(axis))
+            match node.int("keepdims").unwrap_or(1) {
+                1 => shape[axis] = 1,
+                _ => {
+                    shape.remove(axis);
+                }
             }
             Ok(Ok(vec![Fact { dtype: DType::I64, shape }]))
         }

@@ -1,0 +1,174 @@
+//! `joulefront compress`: one variant, and what was done to each layer.
+
+use super::inputs::{ModelFile, SHIPPED_DATA, head, shipped};
+use super::{Global, print, print_json, text, values};
+use crate::compress::{Calibration, Note};
+use crate::data::Dataset;
+use crate::make::{Variant, make};
+use crate::recipe::{DEFAULT_ROUND_TO, Distribution, Recipe, Step};
+use crate::{Error, Result, atomic, engine};
+use clap::ValueEnum;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Make one compressed variant.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The model to compress
+    model: PathBuf,
+    /// Where the variant is written
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// A recipe file (TOML or JSON) instead of the options below
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "weight_bits", "granularity", "per_layer", "round_to"])]
+    recipe: Option<PathBuf>,
+    /// Share to prune: of the multiply–adds for channels, of the weights for connections
+    #[arg(long, value_name = "SHARE", value_parser = values::share)]
+    prune: Option<f64>,
+    /// Share of every prune group's channels to remove
+    #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with = "prune")]
+    prune_channels: Option<f64>,
+    /// What is pruned
+    #[arg(long, value_enum, default_value_t = Granularity::Channel)]
+    granularity: Granularity,
+    /// The same share of connections in every layer instead of one threshold over all
+    #[arg(long)]
+    per_layer: bool,
+    /// Keep channel counts at multiples of this
+    #[arg(long, default_value_t = DEFAULT_ROUND_TO, value_name = "N")]
+    round_to: usize,
+    /// Quantize weights to this many bits per output channel (2 to 8)
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=8))]
+    weight_bits: Option<u32>,
+    /// Dataset whose `calibration` split repairs what pruning damages; `none` to do without [default: the shipped one where it fits]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Calibration samples to use
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    calibration_samples: u64,
+    /// The engine the file is for
+    #[arg(long = "for", value_name = "ENGINE")]
+    engine: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Granularity {
+    /// Single weights become zero
+    Connection,
+    /// Whole channels (neurons) are removed and the file shrinks
+    Channel,
+}
+
+/// Runs the subcommand.
+pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
+    let recipe = recipe(args)?;
+    if recipe.is_original() {
+        return Err(Error::bad_input("nothing to do").hint("give `--prune`, `--weight-bits` or `--recipe`"));
+    }
+    if let Some(engine) = &args.engine {
+        engine::by_name(engine)?;
+    }
+    let file = ModelFile::open(&args.model)?;
+    let calibration = calibration(args, &file, &recipe, global)?;
+    let variant = make(&file.model, &file.bytes, &recipe, calibration.as_ref())?;
+    atomic::write(&args.output, &variant.bytes)?;
+    if global.json { print_json(as_json(args, &file, &recipe, &variant)) } else { print(&as_text(args, &file, &recipe, &variant)?) }
+}
+
+fn recipe(args: &Args) -> Result<Recipe> {
+    if let Some(path) = &args.recipe {
+        return Recipe::load(path);
+    }
+    let mut steps = Vec::new();
+    match (args.prune, args.prune_channels, args.granularity) {
+        (Some(share), _, Granularity::Connection) => {
+            let distribution = if args.per_layer { Distribution::PerLayer } else { Distribution::Global };
+            steps.push(Step::PruneConnections { share, distribution });
+        }
+        (None, Some(_), Granularity::Connection) => {
+            return Err(Error::bad_input("`--prune-channels` removes channels").hint("leave `--granularity connection` away"));
+        }
+        (macs, channels, Granularity::Channel) if macs.is_some() || channels.is_some() => {
+            steps.push(Step::PruneChannels { macs, channels, round_to: args.round_to });
+        }
+        _ => {}
+    }
+    steps.extend(args.weight_bits.map(|weight_bits| Step::Quantize { weight_bits }));
+    let recipe = Recipe { steps };
+    recipe.check()?;
+    Ok(recipe)
+}
+
+/// Samples for the repair: the dataset that was named, else the shipped one where it fits the model, else none.
+fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) -> Result<Option<Calibration>> {
+    if !recipe.uses_calibration() || args.data.as_ref().is_some_and(|d| d.as_os_str() == "none") {
+        return Ok(None);
+    }
+    let data = match &args.data {
+        Some(dir) => {
+            let data = Dataset::open(dir)?;
+            file.check_fits(&data)?;
+            data
+        }
+        None => match shipped(SHIPPED_DATA).and_then(Dataset::open) {
+            Ok(data) if file.check_fits(&data).is_ok() => data,
+            _ => {
+                if !global.quiet {
+                    eprintln!("note: no calibration samples: what pruning damages is not repaired (give `--data DIR`)");
+                }
+                return Ok(None);
+            }
+        },
+    };
+    let count = usize::try_from(args.calibration_samples).unwrap_or(usize::MAX);
+    let samples = head(&data.split("calibration")?, count)?;
+    Calibration::new(data.input().name(), &samples).map(Some)
+}
+
+fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) -> serde_json::Value {
+    json!({
+        "model": file.path.display().to_string(),
+        "model_sha256": file.sha256,
+        "output": args.output.display().to_string(),
+        "output_sha256": variant.sha256,
+        "recipe": recipe,
+        "params": variant.totals.params,
+        "macs": variant.totals.macs,
+        "model_bytes": variant.size(),
+        "weight_bits": variant.totals.weight_bits,
+        "sparsity": variant.totals.sparsity,
+        "pruning_ratio": variant.pruning_ratio,
+        "layers": variant.notes,
+    })
+}
+
+fn as_text(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) -> Result<String> {
+    let before = make(&file.model, &file.bytes, &Recipe::default(), None)?;
+    let change = |a: f64, b: f64| if a > 0.0 { format!("{:+.1} %", 100.0 * (b / a - 1.0)).replace('-', "−") } else { String::new() };
+    let (t0, t1) = (before.totals, variant.totals);
+    let mut out = format!("{}: {recipe}\n\n", args.output.display());
+    out += &notes(&variant.notes);
+    let rows = [
+        ("multiply–adds", text::count(t0.macs), text::count(t1.macs), change(t0.macs as f64, t1.macs as f64)),
+        ("parameters", text::count(t0.params), text::count(t1.params), change(t0.params as f64, t1.params as f64)),
+        ("weight bits", format!("{:.1}", t0.weight_bits), format!("{:.1}", t1.weight_bits), String::new()),
+        ("zero weights", text::percent(t0.sparsity), text::percent(t1.sparsity), String::new()),
+        ("file", before.size().to_string(), variant.size().to_string(), change(before.size().0 as f64, variant.size().0 as f64)),
+    ];
+    let rows = rows.map(|(name, a, b, c)| vec![name.to_owned(), a, b, c]);
+    out += "\n";
+    out += &text::table(&["", "original", "variant", "change"], &rows);
+    out += &format!("\nsha256 {}\n", variant.sha256);
+    Ok(out)
+}
+
+/// One line per layer: what, or why not.
+fn notes(notes: &[Note]) -> String {
+    use crate::compress::Action;
+    let line = |n: &Note| match n.action {
+        Action::Step => format!("  {}\n", n.detail),
+        Action::Changed => format!("  {}: {}\n", n.layer, n.detail),
+        Action::Skipped => format!("  {}: left alone: {}\n", n.layer, n.detail),
+    };
+    notes.iter().map(line).collect()
+}

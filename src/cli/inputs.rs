@@ -1,0 +1,86 @@
+//! What several subcommands open alike: the shipped model and data, a model with its bytes, a dataset that fits it.
+
+use crate::data::{Dataset, Split};
+use crate::model::Graph;
+use crate::onnx::{Model, sha256_hex};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// The model that ships with joulefront, relative to the repository.
+pub(super) const SHIPPED_MODEL: &str = "models/fashion-resnet8.onnx";
+/// The dataset that ships with joulefront.
+pub(super) const SHIPPED_DATA: &str = "models/fashion-mnist";
+
+/// The shipped file or folder, from the current folder or from the sources this program was built from.
+pub(super) fn shipped(path: &str) -> Result<PathBuf> {
+    let here = PathBuf::from(path);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    [here, source].into_iter().find(|p| p.exists()).ok_or_else(|| {
+        Error::bad_input(format!("the shipped `{path}` is not here")).hint("run in joulefront's repository, or name a model and its data")
+    })
+}
+
+/// A model file: its path, bytes and graph.
+#[derive(Debug)]
+pub(super) struct ModelFile {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+    pub(super) sha256: String,
+    pub(super) model: Model,
+}
+
+impl ModelFile {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
+        let model = Model::from_bytes(&bytes, &path.display().to_string())?;
+        Ok(ModelFile { path: path.to_owned(), sha256: sha256_hex(&bytes), bytes, model })
+    }
+
+    /// File name for tables.
+    pub(super) fn name(&self) -> String {
+        self.path.file_name().map_or_else(|| self.path.display().to_string(), |n| n.to_string_lossy().into_owned())
+    }
+
+    /// The model's only input: name and dimensions of one sample (`None`: free).
+    pub(super) fn input(&self) -> Result<(String, Vec<Option<usize>>)> {
+        let graph = Graph::new(&self.model);
+        let inputs: Vec<_> = graph.inputs().collect();
+        let [input] = inputs.as_slice() else {
+            let names: Vec<&str> = inputs.iter().map(|i| i.name()).collect();
+            return Err(Error::bad_input(format!("`{}` has {} inputs ({})", self.name(), names.len(), names.join(", ")))
+                .hint("models with one input are supported so far"));
+        };
+        let dims = &input.type_.tensor_type.shape.dim;
+        let sample = dims.iter().skip(1).map(|d| usize::try_from(d.dim_value()).ok().filter(|&d| d > 0)).collect();
+        Ok((input.name().to_owned(), sample))
+    }
+
+    /// Checks that the dataset's samples are what the model takes.
+    pub(super) fn check_fits(&self, data: &Dataset) -> Result<()> {
+        let (name, sample) = self.input()?;
+        let given = data.input();
+        if given.name() != name {
+            return Err(Error::bad_input(format!("`{}` takes the input `{name}`, the dataset `{}` gives `{}`", self.name(), data.name(), given.name()))
+                .hint(format!("set `name = \"{name}\"` under `[input]` in dataset.toml")));
+        }
+        let fits = sample.len() == given.shape().len() && sample.iter().zip(given.shape()).all(|(m, d)| m.is_none_or(|m| m == *d));
+        if !fits {
+            let wanted: Vec<String> = sample.iter().map(|d| d.map_or_else(|| "?".into(), |d| d.to_string())).collect();
+            return Err(Error::bad_input(format!(
+                "`{}` takes samples of shape [{}], the dataset `{}` gives {:?}",
+                self.name(),
+                wanted.join(", "),
+                data.name(),
+                given.shape()
+            ))
+            .hint("give the dataset the model was trained for, or correct `shape` under `[input]` in dataset.toml"));
+        }
+        Ok(())
+    }
+}
+
+/// The first `count` samples of a split as one tensor.
+pub(super) fn head(split: &Split, count: usize) -> Result<Tensor> {
+    split.batch(0..split.len().min(count))
+}

@@ -1,0 +1,136 @@
+//! The command line: one file for each subcommand; the only place that prints.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the only place that prints")]
+
+mod bench;
+mod compress;
+mod eval;
+mod inputs;
+mod inspect;
+mod progress;
+mod sweep;
+mod text;
+mod values;
+
+use crate::{Error, ErrorKind, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Options of all subcommands.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// Print the result as one JSON object on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress and no remarks on stderr
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// A folder that stands for /sys: its energy counters are reported as simulated
+    #[arg(long, global = true, env = "JOULEFRONT_SYSFS_ROOT", value_name = "DIR")]
+    pub sysfs_root: Option<PathBuf>,
+}
+
+/// When output is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Global {
+    /// True when stderr may be coloured.
+    fn colours(&self) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        }
+    }
+}
+
+/// Which version of your ONNX model should you ship, and how many joules does each inference cost?
+#[derive(Debug, Parser)]
+#[command(name = "joulefront", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The main job: make compressed variants, measure each, draw accuracy against joules
+    Sweep(sweep::Args),
+    /// Latency, memory and energy per inference of models, interleaved; the first is the reference
+    Bench(bench::Args),
+    /// Make one compressed variant and print what was done to each layer
+    Compress(compress::Args),
+    /// Accuracy with its interval, per class
+    Eval(eval::Args),
+    /// Layers, parameters, multiply–adds, sizes, prune groups, and which engines load it
+    Inspect(inspect::Args),
+}
+
+/// Parses the arguments, runs, prints the error with its hint, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Sweep(args) => sweep::run(args, &cli.global),
+        Command::Bench(args) => bench::run(args, &cli.global),
+        Command::Compress(args) => compress::run(args, &cli.global),
+        Command::Eval(args) => eval::run(args, &cli.global),
+        Command::Inspect(args) => inspect::run(args, &cli.global),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            report(&e, cli.global.colours());
+            ExitCode::from(exit_code(e.kind()))
+        }
+    }
+}
+
+/// The contract of DESIGN: 1 a check failed, 2 bad input, 3 the environment cannot do it, 130 interrupted.
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::CheckFailed => 1,
+        ErrorKind::BadInput | ErrorKind::Engine => 2,
+        ErrorKind::Environment => 3,
+        ErrorKind::Interrupted => 130,
+    }
+}
+
+fn report(e: &Error, colours: bool) {
+    let paint = |code: &str, text: &str| if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
+    eprintln!("{} {e}", paint("1;31", "error:"));
+    if let Some(hint) = e.hint_text() {
+        eprintln!("{} {hint}", paint("1;36", "hint:"));
+    }
+}
+
+/// Writes to stdout. A reader that went away (`| head`) ends the program quietly, as other tools do.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => other.map_err(|e| Error::write("stdout", e)),
+    }
+}
+
+/// One JSON object with `schema_version`.
+fn print_json(mut value: serde_json::Value) -> Result<()> {
+    if let Some(object) = value.as_object_mut() {
+        object.shift_insert(0, "schema_version".into(), 1.into());
+    }
+    print(&format!("{value:#}\n"))
+}

@@ -1,0 +1,84 @@
+//! Values with units as users type them: shares, times, budgets.
+
+use crate::search::Budget;
+use crate::units::{Joules, Seconds};
+
+/// `50%` or `0.5`, within 0..=1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(n) => (n, 0.01),
+        None => (text, 1.0),
+    };
+    let value: f64 = number.trim().parse().map_err(|_| format!("`{text}` is not a share: write 50% or 0.5"))?;
+    // Through the percent's own decimal value: 7% is 0.07, not 0.07000000000000001.
+    let share = if scale == 1.0 { value } else { (value * 1e10).round() / 1e12 };
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("`{text}` is not between 0% and 100%")) }
+}
+
+/// `250ms`, `30s`, `5m`, `1h`; a bare number is refused.
+pub(super) fn seconds(text: &str) -> Result<Seconds, String> {
+    let (number, unit) = split(text);
+    let scale = match unit {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "" => return Err(format!("`{text}` needs a unit: write {text}s, {text}m or {text}h")),
+        _ => return Err(format!("`{unit}` is not a unit of time: use ms, s, m or h")),
+    };
+    let value = positive(number, text)?;
+    Ok(Seconds(value * scale))
+}
+
+/// `5m`, `200trials`, `2kJ`.
+pub(super) fn budget(text: &str) -> Result<Budget, String> {
+    let (number, unit) = split(text);
+    match unit {
+        "trial" | "trials" => {
+            number.parse().ok().filter(|&n: &u64| n > 0).map(Budget::Trials).ok_or_else(|| format!("`{text}` is not a number of trials"))
+        }
+        "J" => Ok(Budget::Energy(Joules(positive(number, text)?))),
+        "kJ" => Ok(Budget::Energy(Joules(positive(number, text)? * 1e3))),
+        "MJ" => Ok(Budget::Energy(Joules(positive(number, text)? * 1e6))),
+        "" => Err(format!("`{text}` needs a unit: a time (5m), a number of trials (200trials) or an energy (2kJ)")),
+        _ => seconds(text).map(Budget::Time).map_err(|e| format!("{e}; or a number of trials (200trials) or an energy (2kJ)")),
+    }
+}
+
+/// Number and unit of `5m`, `2 kJ`.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| c.is_ascii_alphabetic() || c == '%').unwrap_or(text.len());
+    (text[..end].trim(), &text[end..])
+}
+
+fn positive(number: &str, text: &str) -> Result<f64, String> {
+    number.parse().ok().filter(|v: &f64| v.is_finite() && *v > 0.0).ok_or_else(|| format!("`{text}` is not a number above 0 with a unit"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares() {
+        for (text, expect) in [("50%", Some(0.5)), ("0.5", Some(0.5)), ("7%", Some(0.07)), ("1", Some(1.0)), ("32.5%", Some(0.325))] {
+            assert_eq!(share(text).ok(), expect, "{text}");
+        }
+        for text in ["150%", "-1", "x", "", "50 per cent", "NaN", "50"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bare_number_where_a_unit_is_needed_is_refused() {
+        assert_eq!(seconds("250ms"), Ok(Seconds(0.25)));
+        assert_eq!(seconds("5m"), Ok(Seconds(300.0)));
+        assert_eq!(budget("200trials"), Ok(Budget::Trials(200)));
+        assert_eq!(budget("2kJ"), Ok(Budget::Energy(Joules(2000.0))));
+        assert_eq!(budget("5m"), Ok(Budget::Time(Seconds(300.0))));
+        for text in ["5", "0s", "-3m", "infs", "nanh", "5x", "1.5trials", "0trials", ""] {
+            assert!(budget(text).is_err(), "{text}");
+        }
+    }
+}
