@@ -16,4 +16,6 @@ pub mod measure;
 
 pub mod study;
 
+pub mod cli;
+
 pub use error::{Error, ErrorKind, Result};
