@@ -9,9 +9,10 @@ use std::path::Path;
 /// Class numbers beyond this are broken labels: memory per class must stay bounded.
 const MAX_CLASSES: u32 = 1 << 20;
 
-/// Runs `$body` with the elements of a raw array as `$v`; readers yield these types only.
+/// Runs `$body`, which may cast with `as`, with the elements of a raw array as `$v`; readers yield these types only.
 macro_rules! with_numbers {
     ($data:expr, $v:ident => $body:expr) => {
+        #[allow(clippy::unnecessary_cast, reason = "necessary for all element types but one")]
         match $data {
             Data::U8($v) => $body,
             Data::I8($v) => $body,
