@@ -15,4 +15,8 @@ pub mod measure;
 
 pub mod study;
 
+pub mod report;
+
+pub mod cli;
+
 pub use error::{Error, ErrorKind, Result};
