@@ -15,19 +15,23 @@ pub use proportion::{paired_difference, paired_difference_at, wilson, wilson_at}
 pub use quantile::quantile;
 pub use ratio::{cluster_ratio, cluster_ratio_at, log_ratio, log_ratio_at};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// A point estimate with a two-sided confidence interval (95 % unless said). The unit is the estimate's.
+/// A point estimate with a two-sided confidence interval (95 % unless said). The unit is the estimate's. JSON has no
+/// infinity: an end without a bound is written as `null` and read back as such.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The point estimate.
     pub value: f64,
     /// Lower end.
+    #[serde(deserialize_with = "unbounded_below")]
     pub lo: f64,
     /// Upper end.
+    #[serde(deserialize_with = "unbounded_above")]
     pub hi: f64,
 }
 
+<<<<<<< HEAD
 impl Interval {
     /// `value ± half`, or `None` when either is not finite.
     fn around(value: f64, half: f64) -> Option<Self> {
@@ -46,3 +50,12 @@ impl Interval {
 
 #[cfg(test)]
 mod coverage;
+=======
+fn unbounded_below<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or(f64::NEG_INFINITY))
+}
+
+fn unbounded_above<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or(f64::INFINITY))
+}
+>>>>>>> report

@@ -1,0 +1,47 @@
+//! `joulefront report STUDY [-o DIR]`
+
+use super::Global;
+use crate::Result;
+use crate::report::{JSON_SCHEMA_VERSION, Report, results, table, write_all};
+use crate::study::Study;
+use std::path::PathBuf;
+
+/// Write a study's report: index.html, pareto.svg, pareto.png, trials.csv, front.csv, study.json
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The study's file
+    study: PathBuf,
+    /// The folder to write to [default: STUDY-report]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// Reads the study, writes the files and prints the verdict and the front.
+///
+/// # Errors
+/// The study cannot be read, or the folder cannot be written to.
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let report = Report::read(&Study::open_read_only(&args.study)?)?;
+    let folder = args.output.clone().unwrap_or_else(|| {
+        let mut name = args.study.as_os_str().to_owned();
+        name.push("-report");
+        PathBuf::from(name)
+    });
+    let files = write_all(&report, &folder)?;
+    if global.json {
+        let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+        let document = serde_json::json!({
+            "schema_version": JSON_SCHEMA_VERSION,
+            "verdict": report.verdict(),
+            "files": files,
+            "results": results(&report),
+        });
+        println!("{document}");
+    } else {
+        println!("{}\n\n{}", report.verdict(), table(&report));
+        if !global.quiet {
+            eprintln!("written: {}", folder.join("index.html").display());
+        }
+    }
+    Ok(())
+}
