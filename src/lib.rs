@@ -32,5 +32,11 @@ pub mod measure;
 
 pub mod study;
 
+pub mod search;
+
+pub mod report;
+
+pub mod cli;
+
 pub use engine::runner;
 pub use error::{Error, ErrorKind, Result};

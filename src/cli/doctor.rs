@@ -11,82 +11,82 @@ use std::io::Write as _;
 
 /// Options of `joulefront doctor`.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Fail (exit code 3) unless there is a meter of this kind
     #[arg(long, value_name = "KIND")]
-    pub require: Option<Require>,
+    pub(super) require: Option<Require>,
 }
 
 /// What can be required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Require {
+pub(super) enum Require {
     /// A meter that measures: the kernel's own counters
     Measured,
 }
 
 /// All that the doctor found; with `--json` this is printed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DoctorReport {
+pub(super) struct DoctorReport {
     /// Version of this form.
-    pub schema_version: u32,
+    pub(super) schema_version: u32,
     /// The meter that is taken when none is named.
-    pub meter: Option<String>,
+    pub(super) meter: Option<String>,
     /// All meters, best first.
-    pub meters: Vec<MeterReport>,
+    pub(super) meters: Vec<MeterReport>,
     /// What disturbs measurements here.
-    pub warnings: Vec<WarningReport>,
+    pub(super) warnings: Vec<WarningReport>,
     /// Engines in this build.
-    pub engines: Vec<EngineVersion>,
+    pub(super) engines: Vec<EngineVersion>,
     /// Name of this class of machine and build.
-    pub environment_key: String,
+    pub(super) environment_key: String,
     /// The machine and the build.
-    pub environment: Environment,
+    pub(super) environment: Environment,
 }
 
 /// One meter: what it is, or why it is not there.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MeterReport {
+pub(super) struct MeterReport {
     /// What `--meter` takes.
-    pub name: String,
+    pub(super) name: String,
     /// Whether it can be used now.
-    pub available: bool,
+    pub(super) available: bool,
     /// What it is.
     #[serde(flatten)]
-    pub facts: Option<MeterFacts>,
+    pub(super) facts: Option<MeterFacts>,
     /// Why it cannot be used, and what to do about it.
     #[serde(flatten)]
-    pub unavailable: Option<Unavailable>,
+    pub(super) unavailable: Option<Unavailable>,
 }
 
 /// What is known of a meter that can be used.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MeterFacts {
+pub(super) struct MeterFacts {
     /// How its figures come about.
-    pub kind: Kind,
+    pub(super) kind: Kind,
     /// How much of the machine it sees.
-    pub scope: Scope,
+    pub(super) scope: Scope,
     /// Domains in the headline sum.
-    pub counted: Vec<String>,
+    pub(super) counted: Vec<String>,
     /// Domains shown beside it.
-    pub beside: Vec<String>,
+    pub(super) beside: Vec<String>,
     /// Smallest step.
-    pub unit_j: Joules,
+    pub(super) unit_j: Joules,
     /// Time between two updates.
-    pub update_period_s: Option<Seconds>,
+    pub(super) update_period_s: Option<Seconds>,
     /// Systematic uncertainty.
-    pub systematic: Systematic,
+    pub(super) systematic: Systematic,
 }
 
 /// A warning in words.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct WarningReport {
+pub(super) struct WarningReport {
     /// Which.
     #[serde(flatten)]
-    pub warning: EnvironmentWarning,
+    pub(super) warning: EnvironmentWarning,
     /// What is the matter.
-    pub cause: String,
+    pub(super) cause: String,
     /// What to do about it.
-    pub remedy: &'static str,
+    pub(super) remedy: &'static str,
 }
 
 /// Runs the command; `engines` are those of this build.
@@ -94,7 +94,7 @@ pub struct WarningReport {
 /// # Errors
 /// Environment: `--require measured` and no meter measures here; the message has the reasons, the hint the fixes. The report
 /// is printed all the same.
-pub fn run(args: &Args, global: &Global, engines: Vec<EngineVersion>) -> Result<()> {
+pub(super) fn run(args: &Args, global: &Global, engines: Vec<EngineVersion>) -> Result<()> {
     let probes = probe(&Sources { sysfs_root: global.sysfs_root.clone() });
     let report = report(&probes, Environment::collect(engines));
     let text = match global.json {
@@ -112,7 +112,7 @@ pub fn run(args: &Args, global: &Global, engines: Vec<EngineVersion>) -> Result<
 }
 
 /// Puts together what was found.
-pub fn report(probes: &[Probe], environment: Environment) -> DoctorReport {
+pub(super) fn report(probes: &[Probe], environment: Environment) -> DoctorReport {
     let warnings = environment.warnings().into_iter();
     DoctorReport {
         schema_version: 1,

@@ -1,16 +1,19 @@
 //! The command line: one file for each subcommand; the only place that prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the only place that prints")]
 
-mod bench;
+// mod bench;
 mod compress;
+mod doctor;
 mod eval;
 mod inputs;
 mod inspect;
 mod progress;
-mod sweep;
+mod report;
+// mod sweep;
 mod text;
 mod values;
 
+use crate::measure::EngineVersion;
 use crate::{Error, ErrorKind, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io::IsTerminal;
@@ -18,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Options of all subcommands.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Global {
     /// Print the result as one JSON object on stdout
     #[arg(long, global = true)]
@@ -35,9 +38,10 @@ pub struct Global {
 }
 
 /// When output is coloured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// On a terminal, unless NO_COLOR is set
+    #[default]
     Auto,
     /// Always
     Always,
@@ -68,32 +72,38 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The main job: make compressed variants, measure each, draw accuracy against joules
-    Sweep(sweep::Args),
-    /// Latency, memory and energy per inference of models, interleaved; the first is the reference
-    Bench(bench::Args),
+    // /// The main job: make compressed variants, measure each, draw accuracy against joules
+    // Sweep(sweep::Args),
+    // /// Latency, memory and energy per inference of models, interleaved; the first is the reference
+    // Bench(bench::Args),
     /// Make one compressed variant and print what was done to each layer
     Compress(compress::Args),
     /// Accuracy with its interval, per class
     Eval(eval::Args),
     /// Layers, parameters, multiply–adds, sizes, prune groups, and which engines load it
     Inspect(inspect::Args),
+    /// Write a study's report: page, plots, tables
+    Report(report::Args),
+    /// Meters, permissions, engines, build flags, and what disturbs measurements here, each with its fix
+    Doctor(doctor::Args),
 }
 
 /// Parses the arguments, runs, prints the error with its hint, and gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
-        Command::Sweep(args) => sweep::run(args, &cli.global),
-        Command::Bench(args) => bench::run(args, &cli.global),
+        // Command::Sweep(args) => sweep::run(args, &cli.global),
+        // Command::Bench(args) => bench::run(args, &cli.global),
         Command::Compress(args) => compress::run(args, &cli.global),
         Command::Eval(args) => eval::run(args, &cli.global),
         Command::Inspect(args) => inspect::run(args, &cli.global),
+        Command::Report(args) => report::run(args, &cli.global),
+        Command::Doctor(args) => doctor::run(args, &cli.global, engine_versions()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            report(&e, cli.global.colours());
+            complain(&e, cli.global.colours());
             ExitCode::from(exit_code(e.kind()))
         }
     }
@@ -109,7 +119,12 @@ fn exit_code(kind: ErrorKind) -> u8 {
     }
 }
 
-fn report(e: &Error, colours: bool) {
+/// All engines with their versions, for the environment record.
+fn engine_versions() -> Vec<EngineVersion> {
+    crate::engine::all().iter().map(|e| EngineVersion { name: e.name().into(), version: e.version().into() }).collect()
+}
+
+fn complain(e: &Error, colours: bool) {
     let paint = |code: &str, text: &str| if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     eprintln!("{} {e}", paint("1;31", "error:"));
     if let Some(hint) = e.hint_text() {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// Write a study's report: index.html, pareto.svg, pareto.png, trials.csv, front.csv, study.json
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The study's file
     study: PathBuf,
     /// The folder to write to [default: STUDY-report]
@@ -20,7 +20,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The study cannot be read, or the folder cannot be written to.
-pub fn run(args: &Args, global: &Global) -> Result<()> {
+pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let report = Report::read(&Study::open_read_only(&args.study)?)?;
     let folder = args.output.clone().unwrap_or_else(|| {
         let mut name = args.study.as_os_str().to_owned();

@@ -31,7 +31,6 @@ pub struct Interval {
     pub hi: f64,
 }
 
-<<<<<<< HEAD
 impl Interval {
     /// `value ± half`, or `None` when either is not finite.
     fn around(value: f64, half: f64) -> Option<Self> {
@@ -48,9 +47,6 @@ impl Interval {
     }
 }
 
-#[cfg(test)]
-mod coverage;
-=======
 fn unbounded_below<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or(f64::NEG_INFINITY))
 }
@@ -58,4 +54,6 @@ fn unbounded_below<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
 fn unbounded_above<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or(f64::INFINITY))
 }
->>>>>>> report
+
+#[cfg(test)]
+mod coverage;
