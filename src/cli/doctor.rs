@@ -149,7 +149,7 @@ fn meter(probe: &Probe) -> MeterReport {
 impl fmt::Display for DoctorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.meters.iter().find(|m| Some(&m.name) == self.meter.as_ref()).and_then(|m| m.facts.as_ref().map(|facts| (m, facts))) {
-            Some((meter, facts)) => writeln!(f, "Energy here is {}, by the meter `{}`.\n", facts.kind.sentence(), meter.name)?,
+            Some((meter, facts)) => writeln!(f, "Energy here is {}: the meter `{}`.\n", said(facts.kind), meter.name)?,
             None => writeln!(f, "There is no meter here: energy cannot be told.\n")?,
         }
         writeln!(f, "Meters, best first")?;
@@ -177,6 +177,13 @@ impl fmt::Display for DoctorReport {
     }
 }
 
+fn said(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Simulated => "read from a simulated counter",
+        _ => kind.sentence(),
+    }
+}
+
 impl fmt::Display for MeterReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(why) = &self.unavailable {
@@ -188,9 +195,12 @@ impl fmt::Display for MeterReport {
             write!(f, " (beside: {})", facts.beside.join(", "))?;
         }
         let period = facts.update_period_s.map_or_else(String::new, |p| format!(", updated every {p}"));
+        writeln!(f, "\n            steps of {}{period}", facts.unit_j)?;
         let Systematic { low, high, source } = &facts.systematic;
-        writeln!(f, "\n            steps of {}{period}; true value {low:.2} to {high:.2} times the reading", facts.unit_j)?;
-        writeln!(f, "            {source}")
+        if low < high {
+            writeln!(f, "            true value {low:.2} to {high:.2} times the reading: {source}")?;
+        }
+        Ok(())
     }
 }
 
@@ -255,7 +265,7 @@ mod tests {
     fn people_see_every_meter_with_its_reason_and_fix() {
         let text = found().to_string();
         for part in [
-            "Energy here is estimated from CPU time, by the meter `estimate`.",
+            "Energy here is estimated from CPU time: the meter `estimate`.",
             "perf      not available: it is forbidden\n            fix: allow it\n",
             "estimate  estimated from CPU time, scope process_share: process",
             "tract 1.2.3",

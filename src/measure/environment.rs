@@ -5,7 +5,7 @@ mod warnings;
 pub use warnings::EnvironmentWarning;
 
 use super::cpu_times::{CpuTimes, contamination};
-use crate::sys::{Host, container, process_cpu_time};
+use crate::sys::{Host, container, cpu_list, process_cpu_time};
 use crate::units::{Bytes, Seconds, Watts};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -209,7 +209,11 @@ impl Cpu {
             model_name: info.model_name,
             family: info.family,
             model: info.model,
-            logical_cores: std::thread::available_parallelism().map_or(1, usize::from),
+            // All of them, not those that this process may use: the record is of the machine.
+            logical_cores: host
+                .text(format!("{CPU}/online"))
+                .and_then(|list| cpu_list(&list))
+                .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |cpus| cpus.len()),
             smt: flag("smt/active"),
             boost: flag("cpufreq/boost").or_else(|| flag("intel_pstate/no_turbo").map(|off| !off)),
             frequency_driver: host.text(format!("{CPU}/cpu0/cpufreq/scaling_driver")),

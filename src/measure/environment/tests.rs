@@ -18,6 +18,7 @@ fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
 const LAPTOP: &[(&str, &str)] = &[
     ("proc/cpuinfo", "vendor_id : GenuineIntel\ncpu family : 6\nmodel : 158\nmodel name : Core i7\nflags : fpu avx2 fma sgx\n"),
     ("proc/loadavg", "1.50 1.00 0.50 1/100 4242\n"),
+    ("sys/devices/system/cpu/online", "0-11\n"),
     ("sys/devices/system/cpu/smt/active", "1\n"),
     ("sys/devices/system/cpu/intel_pstate/no_turbo", "0\n"),
     ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n"),
@@ -35,7 +36,7 @@ fn everything_that_the_host_says() {
     let engines = vec![EngineVersion { name: "tract".into(), version: "0.23".into() }];
     let e = Environment::collect_from(&host, engines);
     assert_eq!((e.cpu.smt, e.cpu.boost, e.cpu.sgx), (Some(true), Some(true), true));
-    assert_eq!(e.cpu.features, ["avx2", "fma"]);
+    assert_eq!((e.cpu.features.as_slice(), e.cpu.logical_cores), (["avx2".to_owned(), "fma".to_owned()].as_slice(), 12));
     assert_eq!(e.cpu.frequency_limits_khz, Some((800_000, 4_700_000)));
     assert_eq!(e.cpu.power_limit, Some(Watts(45.0)));
     assert_eq!(e.moment.temperatures, [Temperature { sensor: "x86_pkg_temp".into(), celsius: 61.5 }]);
