@@ -168,7 +168,7 @@ struct InputTable {
 
 impl InputTable {
     fn check(self) -> Result<Input> {
-        let elements = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= 1 << 32);
+        let elements = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n as u64 <= 1 << 32);
         if elements.is_none_or(|n| n == 0) {
             return Err(Error::bad_input(format!("`shape` {:?} is not the shape of a sample", self.shape)));
         }
