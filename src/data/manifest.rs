@@ -24,13 +24,24 @@ pub(super) struct Manifest {
 #[derive(Debug, Clone)]
 pub(super) struct SplitFiles {
     pub(super) x: Source,
-    pub(super) y: Option<Source>,
+    pub(super) labels: Labels,
     pub(super) range: Option<Range<usize>>,
+}
+
+/// Where the labels of a split are.
+#[derive(Debug, Clone)]
+pub(super) enum Labels {
+    None,
+    /// In an array of their own.
+    Array(Source),
+    /// In this column of the table that holds the samples.
+    Column(String),
 }
 
 impl SplitFiles {
     pub(super) fn sources(&self) -> impl Iterator<Item = &Source> {
-        std::iter::once(&self.x).chain(&self.y)
+        let y = if let Labels::Array(y) = &self.labels { Some(y) } else { None };
+        std::iter::once(&self.x).chain(y)
     }
 }
 
@@ -157,7 +168,7 @@ struct InputTable {
 
 impl InputTable {
     fn check(self) -> Result<Input> {
-        let elements = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= 1 << 32);
+        let elements = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n as u64 <= 1 << 32);
         if elements.is_none_or(|n| n == 0) {
             return Err(Error::bad_input(format!("`shape` {:?} is not the shape of a sample", self.shape)));
         }
@@ -221,17 +232,27 @@ impl SplitTable {
             }
             other => return Err(Error::bad_input(format!("`x` is of type {}, not the name of a file", other.type_str()))),
         };
-        if self.label.is_some() {
-            return Err(
-                Error::bad_input("`label` names a column of a .csv file, which is not supported yet").hint(super::source::SUPPORTED)
-            );
-        }
         let range = match self.range {
             Some([start, end]) if start >= end => {
                 return Err(Error::bad_input(format!("`range` [{start}, {end}] is empty")).hint("give [first, one past the last]"));
             }
             range => range.map(|[start, end]| start..end),
         };
-        Ok(SplitFiles { x: Source::parse(&x)?, y: self.y.as_deref().map(Source::parse).transpose()?, range })
+        let x = Source::parse(&x)?;
+        let labels = match (self.y.as_deref().map(Source::parse).transpose()?, self.label) {
+            (None, None) => Labels::None,
+            (Some(y), None) if y.is_table() => {
+                return Err(Error::bad_input("`y` is a .csv file").hint("labels in a .csv file are a column of `x`: `label = \"COLUMN\"`"));
+            }
+            (Some(y), None) => Labels::Array(y),
+            (None, Some(label)) if x.is_table() => Labels::Column(label),
+            (None, Some(_)) => {
+                return Err(
+                    Error::bad_input("`label` names a column of a .csv file, which `x` is not").hint("use `y` for an array of labels")
+                );
+            }
+            (Some(_), Some(_)) => return Err(Error::bad_input("both `y` and `label` are given").hint("keep the one that holds the labels")),
+        };
+        Ok(SplitFiles { x, labels, range })
     }
 }

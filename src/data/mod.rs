@@ -1,6 +1,16 @@
 //! Datasets: a folder with `dataset.toml` that says which files hold which split and how a raw value becomes the model's
 //! input. Splits are loaded when asked for.
 //!
+//! | in `dataset.toml` | is |
+//! |---|---|
+//! | `x = "f.npz#x", y = "f.npz#y"` | arrays of NumPy archives; any order and byte order; 8–64-bit integers, floats |
+//! | `x = "f.npy"` | a single array |
+//! | `x = "images-idx3-ubyte.gz"` | IDX, also compressed |
+//! | `x = "f.csv", label = "column"` | one sample a line under a header line; the other columns are its values |
+//! | `range = [0, 2000]` | samples 0 to 1,999 of the above |
+//!
+//! Image folders and several inputs are not supported yet and say so.
+//!
 //! A dataset is somebody else's data and may be hostile: files must lie within the folder, every size is checked with
 //! overflow against a limit before anything is read, and no more is read than was declared. Samples never appear in
 //! messages; file, array and class names do.
@@ -12,6 +22,7 @@ mod npy;
 mod npz;
 mod source;
 mod split;
+mod table;
 
 pub use manifest::Input;
 pub use split::Split;

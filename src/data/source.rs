@@ -1,7 +1,7 @@
 //! Where an array lies: what `dataset.toml` writes for a file, kept within the dataset's folder.
 
 use super::array::MAX_ARRAY_BYTES;
-use super::{idx, npy, npz};
+use super::{idx, npy, npz, table};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use flate2::read::MultiGzDecoder;
@@ -10,7 +10,7 @@ use std::io::BufReader;
 use std::path::{Component, Path, PathBuf};
 
 /// The hint where a format is not among those that are read.
-pub(super) const SUPPORTED: &str = "supported are `FILE.npz#ARRAY`, `FILE.npy` and IDX files, also as `.gz`";
+pub(super) const SUPPORTED: &str = "supported are `FILE.npz#ARRAY`, `FILE.npy`, `FILE.csv` and IDX files, also as `.gz`";
 
 /// One array as `dataset.toml` names it.
 #[derive(Debug, Clone)]
@@ -26,6 +26,7 @@ enum Format {
     Npz { array: String },
     Npy,
     Idx { compressed: bool },
+    Csv,
 }
 
 impl Source {
@@ -46,11 +47,12 @@ impl Source {
                 return Err(Error::bad_input(format!("`{shown}` does not say which array of the file is meant"))
                     .hint(format!("write `{}#ARRAY`", printable(file))));
             }
-            (Some("csv" | "parquet" | "png" | "jpg" | "jpeg"), _) => {
+            (Some("parquet" | "png" | "jpg" | "jpeg"), _) => {
                 return Err(Error::bad_input(format!("`{shown}`: this format is not supported yet")).hint(SUPPORTED));
             }
             (_, Some(_)) => return Err(Error::bad_input(format!("`{shown}`: only .npz files hold named arrays")).hint(SUPPORTED)),
             (Some("npy"), None) => Format::Npy,
+            (Some("csv"), None) => Format::Csv,
             (extension, None) => Format::Idx { compressed: extension == Some("gz") },
         };
         Ok(Source { text: text.into(), path, format })
@@ -66,7 +68,12 @@ impl Source {
         within(root, &self.path)
     }
 
-    /// Reads the array.
+    /// Whether this is a table, which may hold labels beside samples.
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.format, Format::Csv)
+    }
+
+    /// Reads the array; of a table all columns.
     pub(super) fn read(&self, root: &Path) -> Result<Tensor> {
         let file = open_regular(&self.locate(root)?)?;
         match &self.format {
@@ -74,8 +81,19 @@ impl Source {
             Format::Npy => npy::read(BufReader::new(file), MAX_ARRAY_BYTES),
             Format::Idx { compressed: true } => idx::read(MultiGzDecoder::new(BufReader::new(file)), MAX_ARRAY_BYTES),
             Format::Idx { compressed: false } => idx::read(BufReader::new(file), MAX_ARRAY_BYTES),
+            Format::Csv => table::read(file, None, &[], MAX_ARRAY_BYTES).map(|(samples, _)| samples),
         }
-        .map_err(|e| e.context(format!("`{}`", printable(&self.text))))
+        .map_err(|e| self.at(e))
+    }
+
+    /// Reads a table whose column `label` holds class numbers or `names`: samples and labels.
+    pub(super) fn read_labelled(&self, root: &Path, label: &str, names: &[String]) -> Result<(Tensor, Option<Tensor>)> {
+        let file = open_regular(&self.locate(root)?)?;
+        table::read(file, Some(label), names, MAX_ARRAY_BYTES).map_err(|e| self.at(e))
+    }
+
+    fn at(&self, e: Error) -> Error {
+        e.context(format!("`{}`", printable(&self.text)))
     }
 }
 

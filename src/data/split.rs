@@ -1,6 +1,6 @@
 //! A loaded split: raw samples, labels, and batches as the model takes them.
 
-use super::manifest::{Input, SplitFiles};
+use super::manifest::{Input, Labels, SplitFiles};
 use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
 use std::ops::Range;
@@ -39,19 +39,17 @@ pub struct Split {
 
 impl Split {
     pub(super) fn load(root: &Path, files: &SplitFiles, input: &Input, names: &[String]) -> Result<Self> {
-        let raw = files.x.read(root)?;
+        let (raw, found) = match &files.labels {
+            Labels::None => (files.x.read(root)?, None),
+            Labels::Array(y) => (files.x.read(root)?, Some(y.read(root)?)),
+            Labels::Column(label) => files.x.read_labelled(root, label, names)?,
+        };
         let samples = sample_count(&raw, input)?;
         let range = files.range.clone().unwrap_or(0..samples);
         if range.end > samples {
             return Err(Error::bad_input(format!("`range` [{}, {}] goes beyond the {samples} samples", range.start, range.end)));
         }
-        let labels = match &files.y {
-            Some(y) => {
-                let named = |e: Error| e.context(format!("labels `{}`", super::source::printable(y.text())));
-                Some(labels(y.read(root)?, samples, range.clone(), names).map_err(named)?)
-            }
-            None => None,
-        };
+        let labels = found.map(|l| labels(l, samples, range.clone(), names).map_err(|e| e.context("labels"))).transpose()?;
         let largest = labels.iter().flatten().max().map_or(0, |&l| l as usize + 1);
         let classes = if names.is_empty() { largest } else { names.len() };
         Ok(Split { input: input.clone(), raw: raw.into_data(), range, labels, classes })

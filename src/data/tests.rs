@@ -194,6 +194,34 @@ fn idx_files_also_compressed_give_a_split() {
 }
 
 #[test]
+fn a_table_holds_samples_and_labels() {
+    let text =
+        manifest("t = { x = \"t.csv\", label = \"kind\" }\nbare = { x = \"u.csv\" }").replace("task", "classes = [\"cat\", \"dog\"]\ntask");
+    let table = "a,b,kind,c,d\n0,1, dog ,2,3\n4,5,0,6,7\n";
+    let folder = Folder::new(&text).with("t.csv", table.as_bytes()).with("u.csv", b"a,b,c,d\r\n0,1,2,3\r\n4,5,6,7\r\n");
+    let split = folder.split("t").unwrap();
+    assert_eq!((split.len(), split.labels(), split.classes()), (2, Some(&[1, 0][..]), 2));
+    let bare = folder.split("bare").unwrap();
+    assert_eq!((bare.labels(), bare.batch(0..2).unwrap()), (None, split.batch(0..2).unwrap()));
+    assert_eq!(bare.batch(1..2).unwrap().as_f32().unwrap(), [0.5, 0.75, 0.25, 0.375]);
+
+    let with = |from: &str, to: &str| Folder::new(&text).with("t.csv", table.replace(from, to).as_bytes()).split("t");
+    refused(with("kind", "sort"), "`t.csv`: there is no column `kind` | its columns are `a`, `b`, `sort`, `c`, `d`");
+    refused(with("dog", "cow"), "line 2, column `kind`: this is neither a class name nor a class number");
+    refused(with("dog", "2"), "labels: sample 0 has the label 2, which is not in 0..2");
+    refused(with("5", "secret"), "line 3, column `b`: this is not a finite number");
+    refused(with("5", ""), "line 3, column `b`");
+    refused(with("5", "inf"), "line 3, column `b`");
+    refused(with(",7", ""), "line 3 has 4 columns, the header has 5");
+    refused(with(",d", ",d,e"), "line 2 has 5 columns, the header has 6");
+    refused(Folder::new(&text).with("t.csv", b"a,kind\n1,0\n").split("t"), "do not have the 4 elements");
+    refused(Folder::new(&text).with("t.csv", b"kind\n0\n").split("t"), "do not have the 4 elements");
+    refused(Folder::new(&text).with("t.csv", b"").split("t"), "there is no column `kind`");
+    refused(Folder::new(&text).with("t.csv", b"a,b,kind,c,d\n\xff,1,2,3,4\n").split("t"), "line 2 is not UTF-8 text");
+    refused(Folder::new(&text).with("u.csv", b"a,b,c,d\n").split("bare"), "there are no samples");
+}
+
+#[test]
 fn integers_are_passed_as_they_are() {
     let text = "name = \"t\"\n[input]\nname = \"ids\"\nshape = [2]\ndtype = \"DTYPE\"\n[splits]\ntest = { x = \"x.npy\" }\n";
     let values: Vec<u8> = [1i16, -2, 300, 4].iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -237,8 +265,10 @@ fn a_description_with_a_mistake_is_refused_with_its_place() {
     refused(with("x = \"a.npz#x\"", "x = \"a.npz#x\", range = [2, 2]"), "`range` [2, 2] is empty");
     refused(with("x = \"a.npz#x\"", "x = \"a.npz#x\", range = [0, -1]"), "line");
     refused(with("test = { x = \"a.npz#x\" }", ""), "names no split");
-    refused(with("x = \"a.npz#x\"", "x = \"a.csv\", label = \"y\""), "`label` names a column of a .csv file, which is not supported yet");
-    refused(with("a.npz#x", "a.csv"), "not supported yet | supported are `FILE.npz#ARRAY`");
+    refused(with("x = \"a.npz#x\"", "x = \"a.npz#x\", label = \"y\""), "`label` names a column of a .csv file, which `x` is not");
+    refused(with("x = \"a.npz#x\"", "x = \"a.csv\", label = \"y\", y = \"y.npy\""), "both `y` and `label` are given");
+    refused(with("x = \"a.npz#x\"", "x = \"a.npz#x\", y = \"y.csv\""), "`y` is a .csv file");
+    refused(with("a.npz#x", "a.parquet"), "not supported yet | supported are `FILE.npz#ARRAY`");
     refused(with("a.npz#x", "a.npz"), "does not say which array");
     refused(with("a.npz#x", "a.npy#x"), "only .npz files hold named arrays");
     refused(Dataset::open("models"), "`models` is not a dataset");

@@ -34,7 +34,7 @@ fn arrays_that_do_not_fit_are_refused() {
     refused(two(&npy("|u1", "False", "(3, 5)", &[0; 15]), &y), "do not have the 4 elements of `shape` [2, 2]");
     refused(two(&npy("|u1", "False", "()", &[0]), &y), "is a single number");
     refused(two(&npy("|u1", "False", "(0, 4)", &[]), &y), "there are no samples");
-    refused(two(&x, &npy("|u1", "False", "(3, 1)", &[0; 3])), "labels `y.npy`: the array has shape [3, 1] for 3 samples");
+    refused(two(&x, &npy("|u1", "False", "(3, 1)", &[0; 3])), "labels: the array has shape [3, 1] for 3 samples");
     refused(two(&x, &npy("|u1", "False", "(2,)", &[0; 2])), "has shape [2] for 3 samples");
     refused(two(&x, &npy("|i1", "False", "(3,)", &[0, 255, 0])), "sample 1 has the label -1, which is not in 0..");
     refused(two(&x, &npy("<f4", "False", "(3,)", &[0; 12])), "class numbers are integers, these are float32");
@@ -97,17 +97,20 @@ fn a_bomb_is_not_unpacked() {
     let gz = gz(&idx(0x08, &[50_000_000], &vec![0; 50_000_000]));
     assert!(gz.len() < 100_000);
     refused(idx::read(flate2::read::MultiGzDecoder::new(&gz[..]), limit), "more than can be loaded");
+    refused(table::read("1\n".repeat(10_000).as_bytes(), None, &[], limit), "more values than can be loaded");
+    refused(table::read(std::io::repeat(b'7'), None, &[], limit), "a line is too long");
 }
 
 /// A valid file of each format and a reader for it.
 type Reader = fn(&[u8]) -> Result<Tensor>;
-fn formats() -> [(Vec<u8>, Reader); 4] {
+fn formats() -> [(Vec<u8>, Reader); 5] {
     let array = npy("<i2", "True", "(3, 5)", &[9; 30]);
     [
         (array.clone(), |b| npy::read(b, 1 << 16)),
         (idx(0x0B, &[3, 5], &[9; 30]), |b| idx::read(b, 1 << 16)),
         (gz(&idx(0x0B, &[3, 5], &[9; 30])), |b| idx::read(flate2::read::MultiGzDecoder::new(b), 1 << 16)),
         (npz(&[("x", array.clone()), ("y", array)]), |b| npz::read(Cursor::new(b), "x", 1 << 16)),
+        (b"a,b,c\n1,2,3\n4,5,6\n".to_vec(), |b| table::read(b, Some("b"), &[], 1 << 16).map(|(samples, _)| samples)),
     ]
 }
 
