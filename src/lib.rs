@@ -18,5 +18,7 @@ pub mod measure;
 
 pub mod study;
 
+pub mod cli;
+
 pub use engine::runner;
 pub use error::{Error, ErrorKind, Result};

@@ -40,12 +40,13 @@ impl Estimator {
     /// The estimator for a given CPU.
     pub fn for_cpu(cpu: &CpuInfo) -> Self {
         let (watts, basis, (low, high)) = match families::find(cpu) {
-            Some(family) => (family.watts, format!("{} for {}", family.watts, family.name), LOAD_CURVE),
-            None => (AVERAGE, format!("{AVERAGE}, the average, because the CPU is not in the table"), both(LOAD_CURVE, SPREAD)),
+            Some(family) => (family.watts, family.name, LOAD_CURVE),
+            None => (AVERAGE, "the average CPU, as this one is not in the table", both(LOAD_CURVE, SPREAD)),
         };
         let source = format!(
-            "CPU time × {basis} per busy hardware thread (Cloud Carbon Footprint, whole servers at full load in SPECpower_ssj2008). Blind to instruction mix, \
-             memory traffic and frequency; cancels in ratios on one CPU only between configurations that are alike in these and in their number of threads"
+            "CPU time × {watts} per busy hardware thread, for {basis} (Cloud Carbon Footprint, from SPECpower_ssj2008: whole servers at full load). Blind to \
+             instruction mix, memory traffic and frequency; cancels in ratios on one CPU only between configurations that are alike in these and in their number \
+             of threads"
         );
         let info = MeterInfo {
             name: "estimate".into(),

@@ -157,3 +157,65 @@ pub fn read_after_tick(meter: &mut dyn Meter, target: Target) -> Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shows the number of times it was read, divided by `every`.
+    struct Scripted {
+        info: MeterInfo,
+        reads: u64,
+        every: u64,
+    }
+
+    impl Scripted {
+        fn new(every: u64, update_period: Option<Seconds>) -> Self {
+            let systematic = Systematic { low: 1.0, high: 1.0, source: String::new() };
+            let info = MeterInfo {
+                name: "scripted".into(),
+                kind: Kind::Simulated,
+                scope: Scope::Package,
+                domains: vec![Domain { name: "package-0".into(), counted: true }],
+                unit: Joules(1.0),
+                update_period,
+                systematic,
+                attributes_idle: true,
+            };
+            Scripted { info, reads: 0, every }
+        }
+    }
+
+    impl Meter for Scripted {
+        fn info(&self) -> &MeterInfo {
+            &self.info
+        }
+        fn read(&mut self, target: Target) -> Reading {
+            self.reads += 1;
+            Reading::take(target, || vec![Ok(self.reads / self.every)])
+        }
+        fn energy(&self, _: &Reading, _: &Reading) -> WindowEnergy {
+            WindowEnergy::Invalid("not used".into())
+        }
+        fn domains_energy(&self, _: &Reading, _: &Reading) -> Vec<(String, WindowEnergy)> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn the_reading_after_a_tick() {
+        let me = Target::this_process();
+        let mut ticking = Scripted::new(5, Some(Seconds(60.0)));
+        assert_eq!(read_after_tick(&mut ticking, me).value(0), Ok(1));
+        assert_eq!(ticking.reads, 5);
+
+        let mut without_period = Scripted::new(5, None);
+        let reading = read_after_tick(&mut without_period, me);
+        assert_eq!((reading.value(0), without_period.reads), (Ok(0), 1));
+        assert!(reading.value(1).is_err());
+
+        // A counter that stopped does not hold anybody up.
+        let mut dead = Scripted::new(u64::MAX, Some(Seconds(1e-3)));
+        assert_eq!(read_after_tick(&mut dead, me).value(0), Ok(0));
+    }
+}

@@ -72,13 +72,15 @@ pub fn choose(probes: Vec<Probe>, wanted: &[String], require_measured: bool) -> 
             Ok(meter) => reasons.push(format!("`{name}` is {}", meter.info().kind)),
             Err(why) => {
                 reasons.push(format!("`{name}`: {}", why.reason));
-                fixes.push(format!("{name}: {}", why.fix));
+                if !fixes.contains(&why.fix) {
+                    fixes.push(why.fix);
+                }
             }
         }
     }
     let what = if require_measured { "there is no meter that measures here" } else { "no meter is available" };
     let error = Error::environment(format!("{what}: {}", reasons.join("; ")));
-    Err(if fixes.is_empty() { error.hint("leave `--meter` away to take the best meter there is") } else { error.hint(fixes.join("; ")) })
+    Err(error.hint(if fixes.is_empty() { "leave `--meter` away to take the best meter there is".into() } else { fixes.join("; or ") }))
 }
 
 #[cfg(test)]

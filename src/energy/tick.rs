@@ -56,11 +56,11 @@ mod tests {
         };
         assert_eq!(observe(once), Ticks::Slow);
 
-        // A counter of whole 2 ms: the median gap is 2 ms, or more where the machine leaves the reader no time.
+        // A counter of whole 2 ms. On a busy machine the gaps may be of any length, but they are there.
         let begin = Instant::now();
-        let Ticks::Every(period) = observe(|| Some(begin.elapsed().as_micros() as u64 / 2000)) else {
-            return; // preempted for all of the 50 ms
-        };
-        assert!(period.0 > 1e-3, "{period}");
+        match observe(|| Some(begin.elapsed().as_micros() as u64 / 2000)) {
+            Ticks::Every(period) => assert!(period.0 > 0.0),
+            other => assert_eq!(other, Ticks::Slow),
+        }
     }
 }

@@ -21,6 +21,12 @@ impl Tree {
         Tree { root: PathBuf::from("/sys"), given: false, read: Arc::new(|path| std::fs::read_to_string(path)) }
     }
 
+    /// A folder that is taken for the kernel's own, to test what is said of real machines.
+    #[cfg(test)]
+    pub(super) fn as_system(root: impl Into<PathBuf>) -> Self {
+        Tree { root: root.into(), ..Self::system() }
+    }
+
     /// A tree that somebody gave. What is read from it is never `measured`, even if it is the kernel's own.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Tree { root: root.into(), given: true, ..Self::system() }

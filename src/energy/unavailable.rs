@@ -110,3 +110,39 @@ impl Unavailable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+    use super::*;
+
+    /// What is said of a machine without zones that has these files (of an empty one, only the folder it would be in).
+    #[track_caller]
+    fn check(files: &[(&str, &str)], reason: &str, fix: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if !text.is_empty() {
+                std::fs::write(path, text).unwrap();
+            }
+        }
+        let tree = Tree::as_system(dir.path().join("sys"));
+        let said = Unavailable::no_zones(&tree, &Host::at(dir.path()));
+        assert!(said.reason.contains(reason) && said.fix.contains(fix), "{said:?}");
+    }
+
+    #[test]
+    fn each_machine_without_zones_has_its_own_reason() {
+        let metal = ("proc/cpuinfo", "flags : fpu avx2\n");
+        check(&[("proc/cpuinfo", "flags : fpu hypervisor\n")], "hypervisor exposes no energy counter", "estimator");
+        check(&[metal, (".dockerenv", "1")], "in this docker container", "read-only into the container");
+        // A tmpfs where the devices should be.
+        check(&[metal, ("sys/devices/virtual/powercap/none", "")], "is masked", "run on the host");
+        if cfg!(target_arch = "x86_64") {
+            check(&[metal], "`intel_rapl_msr` is not loaded", "sudo modprobe intel_rapl_msr");
+        } else {
+            check(&[metal], "this architecture has no RAPL", "estimator");
+        }
+    }
+}

@@ -11,6 +11,7 @@
 //! far less often than it says.
 
 mod cpu_times;
+mod environment;
 mod executor;
 mod figures;
 mod machine;
@@ -27,6 +28,7 @@ mod windows;
 mod simulation;
 
 pub use cpu_times::{Contamination, CpuTimes, contamination};
+pub use environment::{Build, Cpu, EngineVersion, Environment, EnvironmentWarning, Moment, Temperature};
 pub use executor::{Executor, Process};
 pub use figures::{Energy, Latency, Measurement};
 pub use plan::{Phase, Plan, Progress, Subject};

@@ -1,0 +1,303 @@
+//! `joulefront doctor`: meters, permissions, engines, build flags and what disturbs measurements here, each with its fix.
+
+use super::Global;
+use crate::energy::{Kind, Probe, Scope, Sources, Systematic, Unavailable, choose, probe};
+use crate::measure::{EngineVersion, Environment, EnvironmentWarning};
+use crate::units::{Joules, Seconds};
+use crate::{Error, Result};
+use serde::Serialize;
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+
+/// Options of `joulefront doctor`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Args {
+    /// Fail (exit code 3) unless there is a meter of this kind
+    #[arg(long, value_name = "KIND")]
+    pub require: Option<Require>,
+}
+
+/// What can be required.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Require {
+    /// A meter that measures: the kernel's own counters
+    Measured,
+}
+
+/// All that the doctor found; with `--json` this is printed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DoctorReport {
+    /// Version of this form.
+    pub schema_version: u32,
+    /// The meter that is taken when none is named.
+    pub meter: Option<String>,
+    /// All meters, best first.
+    pub meters: Vec<MeterReport>,
+    /// What disturbs measurements here.
+    pub warnings: Vec<WarningReport>,
+    /// Engines in this build.
+    pub engines: Vec<EngineVersion>,
+    /// Name of this class of machine and build.
+    pub environment_key: String,
+    /// The machine and the build.
+    pub environment: Environment,
+}
+
+/// One meter: what it is, or why it is not there.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MeterReport {
+    /// What `--meter` takes.
+    pub name: String,
+    /// Whether it can be used now.
+    pub available: bool,
+    /// What it is.
+    #[serde(flatten)]
+    pub facts: Option<MeterFacts>,
+    /// Why it cannot be used, and what to do about it.
+    #[serde(flatten)]
+    pub unavailable: Option<Unavailable>,
+}
+
+/// What is known of a meter that can be used.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MeterFacts {
+    /// How its figures come about.
+    pub kind: Kind,
+    /// How much of the machine it sees.
+    pub scope: Scope,
+    /// Domains in the headline sum.
+    pub counted: Vec<String>,
+    /// Domains shown beside it.
+    pub beside: Vec<String>,
+    /// Smallest step.
+    pub unit_j: Joules,
+    /// Time between two updates.
+    pub update_period_s: Option<Seconds>,
+    /// Systematic uncertainty.
+    pub systematic: Systematic,
+}
+
+/// A warning in words.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WarningReport {
+    /// Which.
+    #[serde(flatten)]
+    pub warning: EnvironmentWarning,
+    /// What is the matter.
+    pub cause: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// Runs the command; `engines` are those of this build.
+///
+/// # Errors
+/// Environment: `--require measured` and no meter measures here; the message has the reasons, the hint the fixes. The report
+/// is printed all the same.
+pub fn run(args: &Args, global: &Global, engines: Vec<EngineVersion>) -> Result<()> {
+    let probes = probe(&Sources { sysfs_root: global.sysfs_root.clone() });
+    let report = report(&probes, Environment::collect(engines));
+    let text = match global.json {
+        true => serde_json::to_string_pretty(&report).map_err(|e| Error::environment(format!("cannot write the report: {e}")))? + "\n",
+        false => report.to_string(),
+    };
+    if global.json || !global.quiet {
+        // A reader that has gone away (`| head`) is not a fault.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    }
+    match args.require {
+        Some(Require::Measured) => choose(probes, &[], true).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Puts together what was found.
+pub fn report(probes: &[Probe], environment: Environment) -> DoctorReport {
+    let warnings = environment.warnings().into_iter();
+    DoctorReport {
+        schema_version: 1,
+        meter: probes.iter().find(|p| p.outcome.is_ok()).map(|p| p.name.to_owned()),
+        meters: probes.iter().map(meter).collect(),
+        warnings: warnings.map(|w| WarningReport { cause: w.cause(), remedy: w.remedy(), warning: w }).collect(),
+        engines: environment.engines.clone(),
+        environment_key: environment.key(),
+        environment,
+    }
+}
+
+fn meter(probe: &Probe) -> MeterReport {
+    let (facts, unavailable) = match &probe.outcome {
+        Ok(meter) => {
+            let info = meter.info();
+            let named = |counted| info.domains.iter().filter(|d| d.counted == counted).map(|d| d.name.clone()).collect();
+            let facts = MeterFacts {
+                kind: info.kind,
+                scope: info.scope,
+                counted: named(true),
+                beside: named(false),
+                unit_j: info.unit,
+                update_period_s: info.update_period,
+                systematic: info.systematic.clone(),
+            };
+            (Some(facts), None)
+        }
+        Err(why) => (None, Some(why.clone())),
+    };
+    MeterReport { name: probe.name.into(), available: facts.is_some(), facts, unavailable }
+}
+
+impl fmt::Display for DoctorReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.meters.iter().find(|m| Some(&m.name) == self.meter.as_ref()).and_then(|m| m.facts.as_ref().map(|facts| (m, facts))) {
+            Some((meter, facts)) => writeln!(f, "Energy here is {}: the meter `{}`.\n", said(facts.kind), meter.name)?,
+            None => writeln!(f, "There is no meter here: energy cannot be told.\n")?,
+        }
+        writeln!(f, "Meters, best first")?;
+        self.meters.iter().try_for_each(|m| m.fmt(f))?;
+
+        writeln!(f, "\nEngines")?;
+        for engine in &self.engines {
+            writeln!(f, "  {} {}", engine.name, engine.version)?;
+        }
+        if self.engines.is_empty() {
+            writeln!(f, "  none in this build")?;
+        }
+
+        writeln!(f, "\nMachine")?;
+        machine(&self.environment).into_iter().try_for_each(|(what, value)| writeln!(f, "  {what:<9} {value}"))?;
+
+        writeln!(f, "\nWhat disturbs measurements")?;
+        for warning in &self.warnings {
+            writeln!(f, "  {}\n    fix: {}", warning.cause, warning.remedy)?;
+        }
+        if self.warnings.is_empty() {
+            writeln!(f, "  nothing was found")?;
+        }
+        Ok(())
+    }
+}
+
+fn said(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Simulated => "read from a simulated counter",
+        _ => kind.sentence(),
+    }
+}
+
+impl fmt::Display for MeterReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.unavailable {
+            writeln!(f, "  {:<9} not available: {}\n            fix: {}", self.name, why.reason, why.fix)?;
+        }
+        let Some(facts) = &self.facts else { return Ok(()) };
+        write!(f, "  {:<9} {}, scope {}: {}", self.name, facts.kind.sentence(), facts.scope, facts.counted.join(" + "))?;
+        if !facts.beside.is_empty() {
+            write!(f, " (beside: {})", facts.beside.join(", "))?;
+        }
+        let period = facts.update_period_s.map_or_else(String::new, |p| format!(", updated every {p}"));
+        writeln!(f, "\n            steps of {}{period}", facts.unit_j)?;
+        let Systematic { low, high, source } = &facts.systematic;
+        if low < high {
+            writeln!(f, "            true value {low:.2} to {high:.2} times the reading: {source}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What people want to see of it, line by line.
+fn machine(environment: &Environment) -> Vec<(&'static str, String)> {
+    let (cpu, build) = (&environment.cpu, &environment.build);
+    let mut frequency = String::new();
+    if let Some(governor) = &cpu.governor {
+        let _ = write!(frequency, "governor {governor}");
+    }
+    if let Some((low, high)) = cpu.frequency_limits_khz {
+        let _ = write!(frequency, ", {:.1} to {:.1} GHz", low as f64 * 1e-6, high as f64 * 1e-6);
+    }
+    let number = |n: Option<u32>| n.map_or_else(|| "?".into(), |n| n.to_string());
+    let yes_no = |value: Option<bool>| value.map_or("not known", |on| if on { "on" } else { "off" });
+    let place = match (&environment.container, environment.virtual_machine) {
+        (Some(runtime), true) => format!("virtual machine, {runtime} container"),
+        (Some(runtime), false) => format!("{runtime} container"),
+        (None, true) => "virtual machine".into(),
+        (None, false) => "bare metal, as far as can be told".into(),
+    };
+    let memory = environment.memory.map_or_else(|| "not known".into(), |m| m.to_string());
+    vec![
+        (
+            "cpu",
+            format!("{} ({} logical cores, family {}, model {})", cpu.model_name, cpu.logical_cores, number(cpu.family), number(cpu.model)),
+        ),
+        ("features", cpu.features.join(" ")),
+        ("frequency", if frequency.is_empty() { "no governor is visible".into() } else { frequency }),
+        ("boost", format!("{}; SMT {}", yes_no(cpu.boost), yes_no(cpu.smt))),
+        ("memory", memory),
+        ("system", format!("{}, kernel {}; {place}", environment.os, environment.kernel)),
+        (
+            "build",
+            format!(
+                "joulefront {}, {} {}, opt-level {}, rustflags `{}`",
+                environment.joulefront, build.target, build.profile, build.opt_level, build.rustflags
+            ),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+    use super::*;
+    use crate::energy::simulate::Ticker;
+    use crate::energy::{Estimator, Meter};
+    use crate::sys::CpuInfo;
+    use crate::units::Watts;
+
+    fn found() -> DoctorReport {
+        let why = Unavailable { reason: "it is forbidden".into(), fix: "allow it".into() };
+        let estimate: Box<dyn Meter> = Box::new(Estimator::for_cpu(&CpuInfo::default()));
+        let probes = [Probe { name: "perf", outcome: Err(why) }, Probe { name: "estimate", outcome: Ok(estimate) }];
+        let mut environment = Environment::collect(vec![EngineVersion { name: "tract".into(), version: "1.2.3".into() }]);
+        environment.build.opt_level = "0".into();
+        report(&probes, environment)
+    }
+
+    #[test]
+    fn people_see_every_meter_with_its_reason_and_fix() {
+        let text = found().to_string();
+        for part in [
+            "Energy here is estimated from CPU time: the meter `estimate`.",
+            "perf      not available: it is forbidden\n            fix: allow it\n",
+            "estimate  estimated from CPU time, scope process_share: process",
+            "tract 1.2.3",
+            "optimisation level 0",
+            "cargo build --release",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_json_is_one_object_with_plain_names() {
+        let json = serde_json::to_value(found()).unwrap();
+        assert_eq!(json["schema_version"], 1);
+        assert_eq!(json["meter"], "estimate");
+        assert_eq!(json["meters"][0]["available"], false);
+        assert_eq!(json["meters"][0]["reason"], "it is forbidden");
+        assert_eq!(json["meters"][0]["fix"], "allow it");
+        assert_eq!(json["meters"][1]["kind"], "estimated");
+        assert!(json["meters"][1]["systematic"]["high"].as_f64().unwrap() > 1.0);
+        assert_eq!(json["warnings"][0]["warning"], "debug_build");
+        assert_eq!(json["engines"][0]["name"], "tract");
+        assert_eq!(json["environment_key"].as_str().unwrap().len(), 16);
+    }
+
+    #[test]
+    fn a_simulated_tree_is_not_enough_where_measured_is_required() {
+        let sim = Ticker::default().start(|t| Watts(10.0) * Seconds::from(t)).unwrap();
+        let global = Global { quiet: true, sysfs_root: Some(sim.root().to_owned()), ..Global::default() };
+        run(&Args::default(), &global, Vec::new()).unwrap();
+        let error = run(&Args { require: Some(Require::Measured) }, &global, Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Environment);
+        assert!(error.to_string().contains("`powercap` is simulated"), "{error}");
+    }
+}
