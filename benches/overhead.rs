@@ -6,8 +6,9 @@
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use joulefront::engine::LoadOptions;
-use joulefront::runner::{Job, Program, Runner, allowed_cpus};
+use joulefront::runner::{Job, Program, Runner};
 use joulefront::stats::log_ratio;
+use joulefront::sys::allowed_cpus;
 use joulefront::tensor::Tensor;
 use joulefront::{Error, Result};
 use rand::{RngExt, SeedableRng};
@@ -33,7 +34,7 @@ fn main() -> Result<()> {
         return bare().map_err(|e| Error::engine(e.to_string()));
     }
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-    let cpus = allowed_cpus().last().copied().into_iter().collect();
+    let cpus = allowed_cpus()?.last().copied().into_iter().collect();
     let job = Job { model: model(), engine: "tract".into(), options: LoadOptions::default(), cpus, timeout: Duration::from_secs(60) };
     let slots: Vec<_> = (0..SLOTS).map(|i| Ok(vec![Tensor::f32([1, 1, 28, 28], image(i))?])).collect::<Result<_>>()?;
     let mut ratios = Vec::new();

@@ -3,6 +3,7 @@
 use super::LoadOptions;
 use super::runner::{Job, Program, Runner};
 use crate::stats::top_classes;
+use crate::sys::allowed_cpus;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::ops::Range;
@@ -55,7 +56,7 @@ pub fn predict(
     if what.count == 0 {
         return Err(Error::bad_input("there are no samples to predict"));
     }
-    let cpus = crate::engine::runner::allowed_cpus();
+    let cpus = allowed_cpus().unwrap_or_default();
     let workers = if what.workers == 0 { cpus.len().max(1) } else { what.workers }.min(what.count.div_ceil(CHUNK));
     let (done, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let part = |worker: usize| -> Result<Vec<f32>> {

@@ -5,6 +5,7 @@
 
 use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request};
 use crate::engine::{LoadOptions, Session, Source, Spec, by_name};
+use crate::sys::pin_current_thread;
 use crate::units::Bytes;
 use crate::{Error, Result};
 use std::io::{BufReader, Write};
@@ -74,7 +75,9 @@ impl Child {
 
     fn answer(&mut self, request: Request, payload: &[u8]) -> Result<(Reply, Vec<u8>)> {
         if let Request::Load { model, engine, threads, batch, dims, cpus } = request {
-            pin(&cpus)?;
+            if !cpus.is_empty() {
+                pin_current_thread(&cpus)?;
+            }
             let session = by_name(&engine)?.load(Source::Path(&model), &LoadOptions { batch, threads, dims })?;
             let wire = |specs: &[Spec]| specs.iter().map(Into::into).collect();
             let reply = Reply::Loaded { inputs: wire(session.inputs()), outputs: wire(session.outputs()), before: self.before };
@@ -165,22 +168,6 @@ impl Loaded {
         }
         Ok(floats.iter().flatten().flat_map(|x| x.to_le_bytes()).collect())
     }
-}
-
-fn pin(cpus: &[usize]) -> Result<()> {
-    if cpus.is_empty() {
-        return Ok(());
-    }
-    #[cfg(target_os = "linux")]
-    {
-        let mut set = rustix::thread::CpuSet::new();
-        for &cpu in cpus.iter().filter(|&&cpu| cpu < rustix::thread::CpuSet::MAX_CPU) {
-            set.set(cpu);
-        }
-        rustix::thread::sched_setaffinity(None, &set)
-            .map_err(|e| Error::environment(format!("the process cannot be pinned to the CPUs {cpus:?}: {e}")))?;
-    }
-    Ok(())
 }
 
 /// CPU time of all threads of this process, nanoseconds.

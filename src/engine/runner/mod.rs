@@ -17,11 +17,3 @@ mod protocol;
 pub use parent::{Job, Ran, Runner};
 pub use program::{Program, init};
 pub use protocol::{MAX_SLOTS, Memory};
-/// The CPUs this process may use, in order; empty where the system does not tell.
-pub fn allowed_cpus() -> Vec<usize> {
-    #[cfg(target_os = "linux")]
-    if let Ok(set) = rustix::thread::sched_getaffinity(None) {
-        return (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect();
-    }
-    Vec::new()
-}

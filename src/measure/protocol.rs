@@ -1,0 +1,267 @@
+//! Rounds of fresh processes, blocks of interleaved windows.
+
+use super::executor::{Executor, Process};
+use super::figures::Measurement;
+use super::machine::Machine;
+use super::plan::{Phase, Plan, Progress, Subject};
+use super::precision::Pilot;
+use super::summarise::{Run, summarise};
+use super::warmup::warm_up;
+use super::windows::{Window, idle, length, settle, window};
+use crate::energy::Meter;
+use crate::runner::{Memory, Program};
+use crate::units::{Bytes, Seconds, Watts};
+use crate::{Error, ErrorKind, Result};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+
+/// One fresh process of one subject.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// Its windows, invalid ones included.
+    pub(super) windows: Vec<Window>,
+    /// Idle power around it.
+    pub(super) idle: Option<Watts>,
+}
+
+/// All that was seen of one subject.
+#[derive(Debug, Default)]
+pub(super) struct Track {
+    /// By round.
+    pub(super) rounds: Vec<Round>,
+    /// Processes that never became steady.
+    pub(super) unsteady: usize,
+    /// Largest peak memory, and what the same process had before loading.
+    pub(super) peak: Memory,
+    /// See [`Track::peak`].
+    pub(super) before: Bytes,
+    /// Reasons of invalid windows.
+    pub(super) invalid: BTreeMap<String, u64>,
+    /// The pilot, when a precision was asked for.
+    pub(super) pilot: Option<Pilot>,
+    /// Runs per window, chosen once.
+    runs: Option<u64>,
+    /// What ended it.
+    failure: Option<Error>,
+}
+
+/// Measures `subjects`, of which the first is the reference, with `meter` on this machine. A subject that crashes, hangs or is
+/// refused ends only itself: its place in the answer holds the reason.
+///
+/// The calling thread leaves the cores of the subjects for that time.
+///
+/// # Errors
+/// The plan makes no sense, the reference fails, or [`Plan::cancel`] was set ([`ErrorKind::Interrupted`]).
+pub fn measure(
+    program: &Program,
+    subjects: &[Subject],
+    meter: &mut dyn Meter,
+    plan: &Plan,
+    progress: &mut dyn FnMut(&Progress<'_>),
+) -> Result<Vec<Result<Measurement>>> {
+    let mut machine = Machine::new(program, subjects, plan);
+    measure_on(&mut machine, subjects, meter, plan, progress)
+}
+
+/// [`measure`] on any executor.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_on(
+    executor: &mut dyn Executor,
+    subjects: &[Subject],
+    meter: &mut dyn Meter,
+    plan: &Plan,
+    progress: &mut dyn FnMut(&Progress<'_>),
+) -> Result<Vec<Result<Measurement>>> {
+    plan.check()?;
+    if subjects.is_empty() {
+        return Err(Error::bad_input("there is nothing to measure"));
+    }
+    let began = executor.now();
+    let (window, updates) = length(plan, meter.info(), meter.longest_window());
+    let mut session = Session {
+        executor,
+        subjects,
+        meter,
+        plan,
+        progress,
+        window,
+        began,
+        tracks: subjects.iter().map(|_| Track::default()).collect(),
+        rng: ChaCha8Rng::seed_from_u64(plan.seed),
+        planned: plan.processes,
+        done: 0,
+    };
+    session.rounds()?;
+    let Session { tracks, planned, .. } = session;
+    let run = Run { info: meter.info(), plan, updates, planned };
+    let (failures, tracks): (Vec<_>, Vec<_>) = tracks.into_iter().map(|mut track| (track.failure.take(), track)).unzip();
+    let measured = failures.into_iter().enumerate().map(|(i, failure)| match failure {
+        Some(e) => Err(e),
+        None => summarise(&run, &tracks[i], (i > 0).then_some(&tracks[0]), subjects[i].options.batch),
+    });
+    Ok(measured.collect())
+}
+
+/// A measurement under way.
+struct Session<'a> {
+    executor: &'a mut dyn Executor,
+    subjects: &'a [Subject],
+    meter: &'a mut dyn Meter,
+    plan: &'a Plan,
+    progress: &'a mut dyn FnMut(&Progress<'_>),
+    window: Seconds,
+    began: Seconds,
+    tracks: Vec<Track>,
+    rng: ChaCha8Rng,
+    /// Rounds there will be.
+    planned: usize,
+    /// Windows measured.
+    done: u64,
+}
+
+/// A subject's process in the current round.
+struct Running {
+    subject: usize,
+    process: Box<dyn Process>,
+    runs: u64,
+    settle: u64,
+}
+
+impl Session<'_> {
+    fn rounds(&mut self) -> Result<()> {
+        let mut round = 0;
+        while round < self.planned {
+            let before = self.executor.now();
+            self.round()?;
+            round += 1;
+            if round == self.plan.processes
+                && let Some(precision) = self.plan.precision
+            {
+                self.plan_from_pilot(precision);
+            }
+            let now = self.executor.now();
+            let over = self.plan.max_time.is_some_and(|limit| now - self.began + (now - before) > limit);
+            if over && round >= 2 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn plan_from_pilot(&mut self, precision: f64) {
+        for track in self.tracks.iter_mut().filter(|t| t.failure.is_none()) {
+            let per_process: Vec<f64> = track.rounds.iter().filter_map(super::summarise::energy_per_inference).collect();
+            track.pilot = Pilot::new(&per_process);
+            self.planned = self.planned.max(track.pilot.map_or(0, |p| p.needed(precision)));
+        }
+    }
+
+    /// One fresh process per subject that is still in, and its windows.
+    fn round(&mut self) -> Result<()> {
+        let mut alive: Vec<usize> = (0..self.subjects.len()).filter(|&s| self.tracks[s].failure.is_none()).collect();
+        alive.shuffle(&mut self.rng);
+        let mut running = Vec::new();
+        for subject in alive {
+            self.plan.go_on()?;
+            self.report(Phase::WarmUp, Some(subject));
+            match self.start(subject) {
+                Ok(process) => running.push(process),
+                Err(e) => self.fail(subject, e)?,
+            }
+            self.tracks[subject].rounds.push(Round::default());
+        }
+        let idle_before = self.idle()?;
+        running.sort_by_key(|r| r.subject);
+        let mut order = Vec::new();
+        for block in 0..self.plan.blocks {
+            // Every second block runs backwards, so that over the pair a linear drift falls on all alike.
+            if block % 2 == 0 {
+                order = (0..running.len()).collect();
+                order.shuffle(&mut self.rng);
+            } else {
+                order.reverse();
+            }
+            for &i in &order {
+                let subject = running[i].subject;
+                if self.tracks[subject].failure.is_some() {
+                    continue;
+                }
+                self.report(Phase::Window, Some(subject));
+                if let Err(e) = self.window(&mut running[i]) {
+                    self.fail(subject, e)?;
+                }
+                self.done += 1;
+            }
+        }
+        let idle_after = self.idle()?;
+        let idle = idle_before.zip(idle_after).map(|(before, after)| (before + after) / 2.0);
+        for Running { subject, .. } in running {
+            if let Some(round) = self.tracks[subject].rounds.last_mut() {
+                round.idle = idle;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts and warms up; memory is asked before the long runs, whose latencies we keep in the child.
+    fn start(&mut self, subject: usize) -> Result<Running> {
+        let mut process = self.executor.start(subject)?;
+        let warmed = warm_up(process.as_mut())?;
+        let memory = process.memory()?;
+        let track = &mut self.tracks[subject];
+        if memory.peak > track.peak.peak {
+            (track.peak, track.before) = (memory, process.memory_before_load().peak);
+        }
+        track.unsteady += usize::from(!warmed.steady);
+        let runs = *track.runs.get_or_insert_with(|| warmed.runs(self.window));
+        Ok(Running { subject, process, runs, settle: settle(&warmed) })
+    }
+
+    fn window(&mut self, running: &mut Running) -> Result<()> {
+        let track = &mut self.tracks[running.subject];
+        let shape = (running.runs, running.settle, self.subjects[running.subject].options.batch);
+        let mut invalid = |reason: &str| *track.invalid.entry(kind_of(reason)).or_default() += 1;
+        let window = window(self.executor, running.process.as_mut(), self.meter, self.plan, shape, &mut invalid)?;
+        if let Some(round) = track.rounds.last_mut() {
+            round.windows.push(window);
+        }
+        Ok(())
+    }
+
+    fn idle(&mut self) -> Result<Option<Watts>> {
+        if !self.meter.info().attributes_idle {
+            return Ok(None);
+        }
+        self.report(Phase::Idle, None);
+        idle(self.executor, self.meter, self.plan, self.window)
+    }
+
+    /// Ends a subject; the end of the reference, or an interruption, is the end of all.
+    fn fail(&mut self, subject: usize, e: Error) -> Result<()> {
+        if e.kind() == ErrorKind::Interrupted {
+            return Err(e);
+        }
+        if subject == 0 {
+            return Err(e.context(format!("the reference `{}`", self.subjects[0].label)));
+        }
+        self.tracks[subject].failure = Some(e);
+        Ok(())
+    }
+
+    fn report(&mut self, phase: Phase, subject: Option<usize>) {
+        let alive = self.tracks.iter().filter(|t| t.failure.is_none()).count();
+        let elapsed = self.executor.now() - self.began;
+        let total = ((self.planned * self.plan.blocks * alive) as u64).max(self.done);
+        let subject = subject.map_or("", |s| &self.subjects[s].label);
+        (self.progress)(&Progress { phase, subject, done: self.done, total, elapsed });
+    }
+}
+
+/// A reason without its numbers, so that equal reasons are counted together.
+fn kind_of(reason: &str) -> String {
+    reason.split_inclusive(' ').filter(|word| !word.starts_with(|c: char| c.is_ascii_digit())).collect()
+}

@@ -1,0 +1,120 @@
+//! The inputs that a measurement rotates over.
+
+use crate::engine::Spec;
+use crate::runner::MAX_SLOTS;
+use crate::tensor::{DType, Data, Tensor};
+use crate::{Error, Result};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Bytes of inputs that are kept: they count in the process's peak memory and wash through its caches.
+const MOST_BYTES: usize = 4 << 20;
+
+/// Cuts `samples` (one tensor per model input, samples first) into batches for the slots of a rotation: as many as there are
+/// full batches, up to 64 slots and 4 MiB, at least one. Fewer samples than a batch are repeated.
+///
+/// ```
+/// use joulefront::{measure::rotation, tensor::Tensor};
+/// # fn main() -> joulefront::Result<()> {
+/// let slots = rotation(&[Tensor::f32([3, 1], vec![1.0, 2.0, 3.0])?], 2)?;
+/// assert_eq!(slots, [[Tensor::f32([2, 1], vec![1.0, 2.0])?]]);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// There are no samples, or the inputs differ in their number.
+pub fn rotation(samples: &[Tensor], batch: usize) -> Result<Vec<Vec<Tensor>>> {
+    let counts: Vec<usize> = samples.iter().map(|t| t.shape().first().copied().unwrap_or(0)).collect();
+    let count = counts.first().copied().unwrap_or(0);
+    if count == 0 || batch == 0 || counts.iter().any(|&n| n != count) {
+        return Err(Error::bad_input(format!("samples {counts:?} per input and a batch of {batch} make no inputs to run over")));
+    }
+    let bytes: usize = samples.iter().map(|t| t.len() / count * t.dtype().size() * batch).sum();
+    let slots = (count / batch).min(MAX_SLOTS).min(MOST_BYTES / bytes.max(1)).max(1);
+    (0..slots)
+        .map(|slot| {
+            let rows: Vec<usize> = (slot * batch..(slot + 1) * batch).map(|row| row % count).collect();
+            samples.iter().map(|t| pick(t, &rows)).collect()
+        })
+        .collect()
+}
+
+/// The given rows along the first dimension.
+fn pick(t: &Tensor, rows: &[usize]) -> Result<Tensor> {
+    let each = t.len() / t.shape().first().copied().unwrap_or(1).max(1);
+    fn gather<T: Copy>(v: &[T], rows: &[usize], each: usize) -> Vec<T> {
+        rows.iter().flat_map(|&r| &v[r * each..(r + 1) * each]).copied().collect()
+    }
+    let data = match t.data() {
+        Data::F32(v) => Data::F32(gather(v, rows, each)),
+        Data::F64(v) => Data::F64(gather(v, rows, each)),
+        Data::F16(v) => Data::F16(gather(v, rows, each)),
+        Data::I8(v) => Data::I8(gather(v, rows, each)),
+        Data::I16(v) => Data::I16(gather(v, rows, each)),
+        Data::I32(v) => Data::I32(gather(v, rows, each)),
+        Data::I64(v) => Data::I64(gather(v, rows, each)),
+        Data::U8(v) => Data::U8(gather(v, rows, each)),
+        Data::Bool(v) => Data::Bool(gather(v, rows, each)),
+    };
+    Tensor::new([&[rows.len()], &t.shape()[1..]].concat(), data)
+}
+
+/// Samples for a model without a dataset: floats from 0 to 1, integers 0 and 1 (so that they are valid indices), the same for
+/// the same seed. Zeros would flatter engines: many kernels and CPUs are faster on them.
+///
+/// # Errors
+/// An input has no batch dimension.
+pub fn made_up(inputs: &[Spec], count: usize, seed: u64) -> Result<Vec<Tensor>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut tensor = |spec: &Spec| {
+        let Some(each) = spec.shape.get(1..) else {
+            return Err(Error::bad_input(format!("input `{}` is a scalar: give a dataset with `--data`", spec.name)));
+        };
+        let shape = [&[count], each].concat();
+        let n: usize = shape.iter().product();
+        let mut bit = || rng.random_range(0..2u8);
+        let data = match spec.dtype {
+            DType::F32 => Data::F32((0..n).map(|_| rng.random()).collect()),
+            DType::F64 => Data::F64((0..n).map(|_| rng.random()).collect()),
+            // Bits of halves between 0.5 and 1.
+            DType::F16 => Data::F16((0..n).map(|_| rng.random_range(0x3800..0x3c00)).collect()),
+            DType::I8 => Data::I8((0..n).map(|_| bit() as i8).collect()),
+            DType::I16 => Data::I16((0..n).map(|_| bit().into()).collect()),
+            DType::I32 => Data::I32((0..n).map(|_| bit().into()).collect()),
+            DType::I64 => Data::I64((0..n).map(|_| bit().into()).collect()),
+            DType::U8 => Data::U8((0..n).map(|_| bit()).collect()),
+            DType::Bool => Data::Bool((0..n).map(|_| bit() == 1).collect()),
+        };
+        Tensor::new(shape, data)
+    };
+    inputs.iter().map(&mut tensor).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn batches_are_cut_in_order_and_few_samples_repeat() {
+        let t = |shape: [usize; 2], v: &[f32]| Tensor::f32(shape, v.to_vec()).unwrap();
+        let samples = t([3, 2], &[1., 2., 3., 4., 5., 6.]);
+        assert_eq!(rotation(std::slice::from_ref(&samples), 1).unwrap().len(), 3);
+        assert_eq!(rotation(&[samples], 4).unwrap(), [[t([4, 2], &[1., 2., 3., 4., 5., 6., 1., 2.])]]);
+        let many = Tensor::f32([200, 1], vec![0.0; 200]).unwrap();
+        assert_eq!(rotation(std::slice::from_ref(&many), 1).unwrap().len(), MAX_SLOTS);
+        let large = Tensor::f32([8, 1 << 19], vec![0.0; 8 << 19]).unwrap();
+        assert_eq!(rotation(&[large], 1).unwrap().len(), 2);
+        assert!(rotation(&[], 1).is_err());
+    }
+
+    #[test]
+    fn made_up_samples_repeat_with_the_seed() {
+        let specs = [DType::F32, DType::I64, DType::F16].map(|dtype| Spec { name: "x".into(), dtype, shape: vec![1, 50] });
+        let a = made_up(&specs, 4, 1).unwrap();
+        assert_eq!(a, made_up(&specs, 4, 1).unwrap());
+        assert_ne!(a, made_up(&specs, 4, 2).unwrap());
+        assert_eq!(a[0].shape(), [4, 50]);
+        assert!(a[0].as_f32().unwrap().iter().all(|x| (0.0..1.0).contains(x)));
+    }
+}

@@ -1,0 +1,166 @@
+//! From windows to figures.
+
+use super::figures::{Energy, Latency, Measurement};
+use super::plan::Plan;
+use super::protocol::{Round, Track};
+use super::warnings::Warning;
+use super::windows::{Window, too_few};
+use crate::energy::MeterInfo;
+use crate::stats::{Interval, cluster_ratio, log_ratio, quantile};
+use crate::units::Seconds;
+use crate::{Error, Result};
+
+/// What all subjects of a run share.
+pub(super) struct Run<'a> {
+    pub(super) info: &'a MeterInfo,
+    pub(super) plan: &'a Plan,
+    /// Updates of the meter's counter in a window.
+    pub(super) updates: Option<f64>,
+    /// Processes that were planned.
+    pub(super) planned: usize,
+}
+
+/// The ratio of a subject to itself.
+const ONE: Interval = Interval { value: 1.0, lo: 1.0, hi: 1.0 };
+
+/// Figures of one subject; `reference` is `None` for the reference itself.
+pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>, batch: usize) -> Result<Measurement> {
+    let mut warnings = Vec::new();
+    let valid = |w: &&Window| w.invalid().is_none();
+    let quiet = |w: &&Window| w.disturbance.is_none();
+    // Latency of windows whose energy is unknown still counts; disturbed windows only where there are no others.
+    let choices: [&dyn Fn(&&Window) -> bool; 3] = [&valid, &quiet, &|_| true];
+    let Some((choice, count)) = choices.iter().enumerate().find(|(_, count)| clusters(track, *count, latency).len() >= 2) else {
+        return Err(Error::engine("fewer than two processes of it could be measured"));
+    };
+    if choice == 2 {
+        warnings.push(Warning::DisturbedLatency);
+    }
+    let broken = || Error::engine("its latencies are no numbers that make a mean");
+    let mean = cluster_ratio(&clusters(track, count, latency)).ok_or_else(broken)?;
+    let ratio = match reference {
+        None => Some(ONE),
+        Some(reference) => log_ratio(&ratios(track, reference, count, latency)),
+    };
+    let counted: Vec<&Window> = track.rounds.iter().flat_map(|r| &r.windows).filter(|w| count(w)).collect();
+    let [p50, p90, p99] = quantiles(&counted, batch).ok_or_else(broken)?;
+    let inferences: u64 = counted.iter().map(|w| w.inferences).sum();
+    let wall: Seconds = counted.iter().map(|w| w.wall).sum();
+    let energy = energy(run, track, reference, &mut warnings);
+    general_warnings(run, track, counted.len(), &mut warnings);
+    Ok(Measurement {
+        energy,
+        latency: Latency { mean, p50, p90, p99, ratio },
+        throughput_per_s: inferences as f64 / wall.0,
+        peak_rss: track.peak.peak,
+        rss_before_load: track.before,
+        processes: track.rounds.len() as u64,
+        windows: counted.len() as u64,
+        invalid_windows: track.invalid.iter().map(|(reason, n)| (reason.clone(), *n)).collect(),
+        inferences,
+        warnings: warnings.iter().map(Warning::to_string).collect(),
+    })
+}
+
+fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mut Vec<Warning>) -> Option<Energy> {
+    let valid = |w: &&Window| w.invalid().is_none();
+    let Some(mut gross) = cluster_ratio(&clusters(track, &valid, gross)) else {
+        let reason = track.invalid.iter().max_by_key(|(_, n)| **n).map(|(reason, _)| reason.trim().to_owned());
+        warnings.push(Warning::NoEnergy { reason: reason.unwrap_or_else(|| "fewer than two processes have valid windows".to_owned()) });
+        return None;
+    };
+    if let (Some(asked), Some(pilot)) = (run.plan.precision, &track.pilot) {
+        gross = pilot.interval(gross.value, clusters(track, &valid, self::gross).len());
+        let reached = (gross.hi - gross.lo) / 2.0 / gross.value.abs();
+        // The pilot's mean, by which the number was computed, differs a little from the final one.
+        if reached > asked * 1.05 {
+            warnings.push(Warning::Imprecise { asked, reached });
+        }
+    }
+    let net = run.info.attributes_idle.then(|| cluster_ratio(&clusters(track, &valid, net))).flatten();
+    match net {
+        None if run.info.attributes_idle => warnings.push(Warning::NoIdle),
+        Some(net) if net.contains(0.0) => warnings.push(Warning::LikeIdle),
+        _ => {}
+    }
+    if let Some(updates) = too_few(run.updates) {
+        warnings.push(Warning::ShortWindows { meter: run.info.name.clone(), updates });
+    }
+    let ratio = match reference {
+        None => Some(ONE),
+        Some(reference) => log_ratio(&ratios(track, reference, &valid, self::gross)),
+    };
+    Some(Energy {
+        kind: run.info.kind,
+        meter: run.info.name.clone(),
+        scope: run.info.scope,
+        gross,
+        net,
+        ratio,
+        systematic: run.info.systematic.clone(),
+    })
+}
+
+fn general_warnings(run: &Run<'_>, track: &Track, counted: usize, warnings: &mut Vec<Warning>) {
+    let processes = track.rounds.len();
+    if track.unsteady > 0 {
+        warnings.push(Warning::Unsteady { processes: track.unsteady, of: processes });
+    }
+    if processes < run.planned {
+        warnings.push(Warning::TimeOver { processes, planned: run.planned });
+    }
+    let all = processes * run.plan.blocks;
+    if let (true, Some((reason, _))) = (counted < all, track.invalid.iter().max_by_key(|(_, n)| **n)) {
+        warnings.push(Warning::InvalidWindows { kept: counted, of: all, reason: reason.trim().to_owned() });
+    }
+}
+
+/// A quantity of one window of a round.
+type Quantity = fn(&Round, &Window) -> Option<f64>;
+
+fn gross(_: &Round, w: &Window) -> Option<f64> {
+    w.energy.as_ref().ok().map(|e| e.0)
+}
+
+fn net(round: &Round, w: &Window) -> Option<f64> {
+    Some(w.energy.as_ref().ok()?.0 - (round.idle? * w.span).0)
+}
+
+fn latency(_: &Round, w: &Window) -> Option<f64> {
+    Some(w.latencies.iter().map(|&ns| ns as f64).sum::<f64>() * 1e-9)
+}
+
+/// Sum of a quantity and of inferences over the windows of one process that count; `None` when there are none.
+fn total(round: &Round, count: &dyn Fn(&&Window) -> bool, quantity: Quantity) -> Option<(f64, f64)> {
+    let windows = round.windows.iter().filter(|w| count(w));
+    let sums = windows.filter_map(|w| Some((quantity(round, w)?, w.inferences as f64)));
+    sums.reduce(|a, b| (a.0 + b.0, a.1 + b.1)).filter(|(_, n)| *n > 0.0)
+}
+
+/// The totals of all processes that have any.
+fn clusters(track: &Track, count: &dyn Fn(&&Window) -> bool, quantity: Quantity) -> Vec<(f64, f64)> {
+    track.rounds.iter().filter_map(|round| total(round, count, quantity)).collect()
+}
+
+/// Per round, the quantity per inference over that of the reference in the same round.
+fn ratios(track: &Track, reference: &Track, count: &dyn Fn(&&Window) -> bool, quantity: Quantity) -> Vec<f64> {
+    let rounds = track.rounds.iter().zip(&reference.rounds);
+    let ratio = |(mine, other): (&Round, &Round)| {
+        let (mine, other) = (total(mine, count, quantity)?, total(other, count, quantity)?);
+        Some((mine.0 / mine.1) / (other.0 / other.1))
+    };
+    rounds.filter_map(ratio).collect()
+}
+
+/// Energy per inference of one process, from its valid windows.
+pub(super) fn energy_per_inference(round: &Round) -> Option<f64> {
+    total(round, &|w| w.invalid().is_none(), gross).map(|(e, n)| e / n)
+}
+
+/// Median, 90th and 99th percentile of the latency of single runs, per sample.
+fn quantiles(windows: &[&Window], batch: usize) -> Option<[Seconds; 3]> {
+    let mut all: Vec<f64> = windows.iter().flat_map(|w| &w.latencies).map(|&ns| ns as f64).collect();
+    all.sort_unstable_by(f64::total_cmp);
+    let at = |p| quantile(&all, p).map(|ns| Seconds(ns * 1e-9 / batch as f64));
+    Some([at(0.5)?, at(0.9)?, at(0.99)?])
+}

@@ -1,0 +1,118 @@
+//! One window: N inferences, or an idle span, between two readings of the meter.
+
+use super::executor::{Executor, Process};
+use super::plan::Plan;
+use crate::Result;
+use crate::energy::{Meter, MeterInfo, Target, WindowEnergy, read_after_tick};
+use crate::units::{Joules, Seconds, Watts};
+
+/// Updates of the meter's counter that a window should span: the edges then err by less than 1 %.
+const UPDATES: f64 = 200.0;
+
+/// Runs right before a window, outside it: the subject before it left the caches to itself.
+const SETTLE: Seconds = Seconds(0.01);
+
+/// What one window showed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Window {
+    /// Inferences: runs times batch.
+    pub(super) inferences: u64,
+    /// Time from reading to reading.
+    pub(super) span: Seconds,
+    /// Time of the runs.
+    pub(super) wall: Seconds,
+    /// Energy, or why there is none.
+    pub(super) energy: Result<Joules, String>,
+    /// What others did, when it was too much.
+    pub(super) disturbance: Option<String>,
+    /// Nanoseconds of each run.
+    pub(super) latencies: Vec<u64>,
+}
+
+impl Window {
+    /// Why it does not count, if it does not.
+    pub(super) fn invalid(&self) -> Option<&str> {
+        self.disturbance.as_deref().or_else(|| self.energy.as_ref().err().map(String::as_str))
+    }
+}
+
+/// The length of windows on this meter, and how many updates of its counter they span (`None`: it has no fixed period).
+pub(super) fn length(plan: &Plan, meter: &MeterInfo, longest: Option<Seconds>) -> (Seconds, Option<f64>) {
+    let needed = meter.update_period.map_or(0.0, |period| UPDATES * period.0);
+    let mut length = plan.window.0.max(needed.min(plan.longest_window.0));
+    if let Some(longest) = longest {
+        // The second reading must come before the counter can have wrapped twice, also when the machine is slower than it was.
+        length = length.min(longest.0 / 4.0);
+    }
+    (Seconds(length), meter.update_period.filter(|p| p.0 > 0.0).map(|period| length / period.0))
+}
+
+/// How many updates a window spans when that is too few, as a warning tells it.
+pub(super) fn too_few(updates: Option<f64>) -> Option<f64> {
+    updates.filter(|&u| u < UPDATES * 0.99)
+}
+
+/// One window of `runs` runs of `batch` samples; measured again while it is invalid, as often as the plan allows. The last
+/// try is returned whether valid or not, and `invalid` is told of every invalid one.
+pub(super) fn window(
+    executor: &mut dyn Executor,
+    process: &mut dyn Process,
+    meter: &mut dyn Meter,
+    plan: &Plan,
+    (runs, settle, batch): (u64, u64, usize),
+    invalid: &mut dyn FnMut(&str),
+) -> Result<Window> {
+    let target = Target { pid: process.pid() };
+    let mut retries = plan.retries;
+    loop {
+        plan.go_on()?;
+        process.run(settle)?;
+        executor.watch();
+        let start = read_after_tick(meter, target);
+        let began = executor.now();
+        let ran = process.run(runs)?;
+        let end = meter.read(target);
+        let span = executor.now() - began;
+        let disturbance = executor.disturbance(ran.cpu, plan.disturbance);
+        let energy = energy(meter.energy(&start, &end));
+        let latencies = process.latencies()?;
+        let window = Window { inferences: runs * batch as u64, span, wall: ran.wall, energy, disturbance, latencies };
+        let Some(reason) = window.invalid() else { return Ok(window) };
+        invalid(reason);
+        if retries == 0 {
+            return Ok(window);
+        }
+        retries -= 1;
+    }
+}
+
+/// Power of the idle machine over one window; `None` when it was disturbed or unreadable every time.
+pub(super) fn idle(executor: &mut dyn Executor, meter: &mut dyn Meter, plan: &Plan, span: Seconds) -> Result<Option<Watts>> {
+    let target = Target::this_process();
+    for _ in 0..=plan.retries {
+        plan.go_on()?;
+        executor.watch();
+        let start = read_after_tick(meter, target);
+        let began = executor.now();
+        executor.idle(span);
+        let end = meter.read(target);
+        let span = executor.now() - began;
+        let disturbance = executor.disturbance(Seconds(0.0), plan.disturbance);
+        if let (Ok(joules), None) = (energy(meter.energy(&start, &end)), disturbance) {
+            return Ok(Some(joules / span));
+        }
+    }
+    Ok(None)
+}
+
+fn energy(window: WindowEnergy) -> Result<Joules, String> {
+    match window {
+        WindowEnergy::Valid { total, .. } => Ok(total),
+        WindowEnergy::Invalid(reason) => Err(reason),
+    }
+}
+
+/// Runs that settle the caches before a window.
+pub(super) fn settle(warmed: &super::warmup::Warmed) -> u64 {
+    warmed.runs(SETTLE)
+}
