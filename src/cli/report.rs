@@ -45,3 +45,28 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::study::samples::{header, trials};
+
+    #[test]
+    fn writes_beside_the_study_unless_told_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        let study = Study::create(&path, &header()).unwrap();
+        study.insert_environment("host", &serde_json::json!({})).unwrap();
+        for t in trials() {
+            let _ = study.insert(&t, &t.id.to_string()).unwrap();
+        }
+        // The sweep may still be running.
+        run(&Args { study: path.clone(), output: None }, &Global { json: true, quiet: true }).unwrap();
+        assert!(folder.path().join("s.db-report/index.html").exists());
+        let other = folder.path().join("other");
+        run(&Args { study: path, output: Some(other.clone()) }, &Global::default()).unwrap();
+        assert!(other.join("pareto.png").exists());
+    }
+}

@@ -25,7 +25,7 @@ pub use plot::{png, svg};
 pub use reproduce::command;
 pub use row::{ModelRow, Row, rows};
 pub use table::table;
-pub use verdict::{DEFAULT_TOLERANCE_POINTS, pick, verdict};
+pub use verdict::{DEFAULT_TOLERANCE_POINTS, pick, shipped, verdict};
 
 use crate::study::{Study, StudyHeader, Trial};
 use crate::{Error, Result, atomic};
@@ -100,8 +100,11 @@ pub fn write_all(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
         ("study.json", json(report)?),
     ];
     std::fs::create_dir_all(folder).map_err(|e| Error::write(folder, e))?;
-    files.into_iter().map(|(name, bytes)| {
-        let path = folder.join(name);
-        atomic::write(&path, &bytes).map(|()| path)
-    }).collect()
+    files
+        .into_iter()
+        .map(|(name, bytes)| {
+            let path = folder.join(name);
+            atomic::write(&path, &bytes).map(|()| path)
+        })
+        .collect()
 }

@@ -51,7 +51,8 @@ fn aligned(lines: &[[String; 10]]) -> String {
     let width: [usize; 10] = std::array::from_fn(|k| lines.iter().map(|l| l[k].chars().count()).max().unwrap_or(0));
     let mut text = String::new();
     for line in lines {
-        let cells = line.iter().zip(width).zip(RIGHT).map(|((cell, w), right)| if right { format!("{cell:>w$}") } else { format!("{cell:<w$}") });
+        let cells =
+            line.iter().zip(width).zip(RIGHT).map(|((cell, w), right)| if right { format!("{cell:>w$}") } else { format!("{cell:<w$}") });
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
@@ -60,7 +61,8 @@ fn aligned(lines: &[[String; 10]]) -> String {
 
 /// Text of a study's author without characters that could move the cursor or turn the writing direction.
 pub(super) fn plain(text: &str) -> String {
-    let hidden = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let hidden =
+        |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 

@@ -27,10 +27,3 @@ fn a_folder_that_cannot_be_made_is_said() {
     let e = write_all(&report(), &file.path().join("x")).unwrap_err();
     assert!(e.to_string().starts_with("cannot write"), "{e}");
 }
-
-#[test]
-fn zz_try() {
-    for (name, r) in [("a", report()), ("hostile", super::samples::hostile())] {
-        write_all(&r, &std::path::Path::new("/tmp/rep-out").join(name)).unwrap();
-    }
-}

@@ -1,6 +1,6 @@
 //! The one sentence: which configuration to ship, what it saves, what it costs, and how sure that is.
 
-use super::words::{accuracy_change, energy_change, fixed, how, name};
+use super::words::{accuracy_change, energy_change, fixed_points, how, name};
 use super::{Front, Point, Report};
 use crate::study::Configuration;
 
@@ -12,6 +12,13 @@ pub const DEFAULT_TOLERANCE_POINTS: f64 = 1.0;
 /// lucky one would be picked. `None` when no member's is.
 pub fn pick(front: &Front, tolerance_points: f64) -> Option<&Point> {
     front.members().find(|p| p.drop_points.is_some_and(|d| d.hi <= tolerance_points))
+}
+
+/// The member that [`verdict`] says to ship instead of the original: the [`pick`], if its energy is shown to be lower.
+pub fn shipped(report: &Report, tolerance_points: f64) -> Option<&Point> {
+    let best = pick(report.front()?, tolerance_points)?;
+    let original = report.trial(best).configuration == report.header.reference;
+    (!original && best.ratio.is_some_and(|r| r.hi < 1.0)).then_some(best)
 }
 
 /// One sentence for people, as in "Ship X: −68 % J (−66…−70), −0.4 pt (−0.9…+0.1), tract, 1 thread, estimated from CPU
@@ -43,16 +50,11 @@ pub fn verdict(report: &Report, tolerance_points: f64) -> String {
     }
 }
 
-fn fixed_points(points: f64) -> String {
-    format!("{} pt", if points.fract() == 0.0 { fixed(points, 0) } else { fixed(points, 1) })
-}
-
 /// `; not distinguishable from Y`, with two names at most.
 fn others(report: &Report, front: &Front, best: &Point) -> String {
     const NAMED: usize = 2;
     let own = &report.trial(best).configuration;
-    let twins: Vec<String> =
-        front.not_distinguishable_from(best).map(|p| told_apart(&report.trial(p).configuration, own)).collect();
+    let twins: Vec<String> = front.not_distinguishable_from(best).map(|p| told_apart(&report.trial(p).configuration, own)).collect();
     let named = twins[..twins.len().min(NAMED)].join(", ");
     match twins.len() {
         0 => String::new(),

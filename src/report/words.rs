@@ -10,7 +10,7 @@ pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     match text.strip_prefix('-') {
         Some(digits) if digits.bytes().all(|b| matches!(b, b'0' | b'.')) => digits.to_owned(),
-        Some(digits) if digits == "inf" => "−∞".to_owned(),
+        Some("inf") => "−∞".to_owned(),
         Some(digits) => format!("−{digits}"),
         None if text == "inf" => "∞".to_owned(),
         None => text,
@@ -60,6 +60,11 @@ pub(crate) fn with_interval(i: Interval, symbol: &str) -> String {
     // The prefix as a power of ten: shown and value differ by rounding only.
     let scale = 10f64.powi((i.value.abs() / shown.abs()).log10().round() as i32);
     format!("{} ({}…{})", value.replace('-', "−"), fixed(i.lo / scale, decimals), fixed(i.hi / scale, decimals))
+}
+
+/// A tolerance as it was given: `1 pt`, `0.5 pt`.
+pub(crate) fn fixed_points(points: f64) -> String {
+    format!("{points} pt")
 }
 
 /// `1 thread`, `2 threads`.

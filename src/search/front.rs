@@ -97,9 +97,7 @@ impl Front {
     /// The other members that the data cannot tell from `point`: the intervals of both the accuracy drop and the energy
     /// ratio overlap. Conservative: intervals that overlap a little can still differ in a paired test.
     pub fn not_distinguishable_from<'a>(&'a self, point: &'a Point) -> impl Iterator<Item = &'a Point> {
-        self.members().filter(move |p| {
-            p.id != point.id && overlap(p.drop_points, point.drop_points) && overlap(p.ratio, point.ratio)
-        })
+        self.members().filter(move |p| p.id != point.id && overlap(p.drop_points, point.drop_points) && overlap(p.ratio, point.ratio))
     }
 }
 
@@ -111,31 +109,39 @@ fn front(basis: Basis, trials: &[Trial], members: &[usize]) -> Front {
     let measured = |i: &usize| trials[*i].results().and_then(|r| Some((*i, r, r.measurement.energy.as_ref()?)));
     let positive = |r: &Interval| r.value.is_finite() && r.value > 0.0;
 
-    let mut readings: Vec<f64> = members.iter().filter_map(measured).filter_map(|(_, _, e)| {
-        let ratio = e.ratio.filter(positive)?;
-        Some(e.gross.value / ratio.value).filter(|v| v.is_finite())
-    }).collect();
+    let mut readings: Vec<f64> = members
+        .iter()
+        .filter_map(measured)
+        .filter_map(|(_, _, e)| {
+            let ratio = e.ratio.filter(positive)?;
+            Some(e.gross.value / ratio.value).filter(|v| v.is_finite())
+        })
+        .collect();
     let reference = median(&mut readings);
 
-    let mut points: Vec<Point> = members.iter().filter_map(measured).filter_map(|(index, r, e)| {
-        let ratio = e.ratio.filter(positive);
-        let energy = match (ratio, reference) {
-            (Some(q), Some(j)) => Interval { value: q.value * j, lo: q.lo * j, hi: q.hi * j },
-            _ => e.gross,
-        };
-        let accuracy = r.accuracy?;
-        (accuracy.value.is_finite() && energy.value.is_finite()).then(|| Point {
-            index,
-            id: trials[index].id,
-            accuracy,
-            drop_points: r.accuracy_drop_points,
-            energy,
-            ratio,
-            model_bytes: r.variant.model_bytes.0,
-            on_front: false,
-            on_staircase: false,
+    let mut points: Vec<Point> = members
+        .iter()
+        .filter_map(measured)
+        .filter_map(|(index, r, e)| {
+            let ratio = e.ratio.filter(positive);
+            let energy = match (ratio, reference) {
+                (Some(q), Some(j)) => Interval { value: q.value * j, lo: q.lo * j, hi: q.hi * j },
+                _ => e.gross,
+            };
+            let accuracy = r.accuracy?;
+            (accuracy.value.is_finite() && energy.value.is_finite()).then(|| Point {
+                index,
+                id: trials[index].id,
+                accuracy,
+                drop_points: r.accuracy_drop_points,
+                energy,
+                ratio,
+                model_bytes: r.variant.model_bytes.0,
+                on_front: false,
+                on_staircase: false,
+            })
         })
-    }).collect();
+        .collect();
     points.sort_by(|a, b| a.energy.value.total_cmp(&b.energy.value).then(b.accuracy.value.total_cmp(&a.accuracy.value)));
 
     let costs: Vec<[f64; 3]> = points.iter().map(|p| [-p.accuracy.value, p.energy.value, p.model_bytes as f64]).collect();
@@ -150,6 +156,11 @@ fn front(basis: Basis, trials: &[Trial], members: &[usize]) -> Front {
 /// Which of the points, each a list of costs to minimise, no other point dominates (is at least as good everywhere and
 /// better somewhere). Equal points do not dominate each other; a point with a cost that is not finite neither stays nor
 /// dominates. Quadratic: a study has thousands of trials at most.
+///
+/// ```
+/// use joulefront::report::non_dominated;
+/// assert_eq!(non_dominated(&[[1.0, 5.0], [2.0, 3.0], [2.0, 4.0], [f64::NAN, 0.0]]), [true, true, false, false]);
+/// ```
 pub fn non_dominated<const N: usize>(costs: &[[f64; N]]) -> Vec<bool> {
     let finite = |c: &[f64; N]| c.iter().all(|v| v.is_finite());
     let dominates = |a: &[f64; N], b: &[f64; N]| a != b && a.iter().zip(b).all(|(x, y)| x <= y);

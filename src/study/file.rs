@@ -92,7 +92,8 @@ pub(super) fn explain(path: &Path, e: rusqlite::Error) -> Error {
         Some(ErrorCode::DiskFull) => Error::environment(format!("cannot write the study `{study}`: the disk is full"))
             .hint("free some space, then resume; every finished trial is kept"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            Error::environment(format!("cannot write the study `{study}` or the files beside it")).hint("copy it to a folder you can write to")
+            Error::environment(format!("cannot write the study `{study}` or the files beside it"))
+                .hint("copy it to a folder you can write to")
         }
         _ => Error::environment(format!("the study `{study}` cannot be used: {e}")),
     };

@@ -60,7 +60,7 @@ pub(crate) fn done(id: u64, configuration: Configuration, accuracy: f64, ratio: 
         },
         accuracy: Some(around(accuracy, 0.0085)),
         accuracy_drop_points: Some(around((0.921 - accuracy) * 100.0, if id == 0 { 0.0 } else { 0.45 })),
-        test_accuracy: (id % 5 == 0).then(|| around(accuracy - 0.003, 0.0054)),
+        test_accuracy: id.is_multiple_of(5).then(|| around(accuracy - 0.003, 0.0054)),
         measurement: Measurement {
             energy: Some(Energy {
                 kind: Kind::Estimated,

@@ -24,6 +24,24 @@ const SCHEMA: &str = "
     ) STRICT;";
 
 /// An open study.
+///
+/// ```
+/// use joulefront::study::{Configuration, Study, StudyHeader};
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("mnist.study");
+/// let reference = Configuration {
+///     recipe: "original".into(),
+///     reproduce: String::new(),
+///     engine: "tract".into(),
+///     lowering: "float".into(),
+///     threads: 1,
+///     batch: 1,
+///     seed: 0,
+/// };
+/// Study::create(&path, &StudyHeader::new(("model.onnx", "…"), ("mnist", "…"), reference))?;
+/// assert_eq!(Study::open(&path)?.next_id()?, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Study {
     connection: Connection,
@@ -230,9 +248,8 @@ impl Study {
     }
 
     fn texts(&self, sql: &str) -> Result<Vec<(String, String)>> {
-        let read = || -> rusqlite::Result<Vec<_>> {
-            self.connection.prepare(sql)?.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect()
-        };
+        let read =
+            || -> rusqlite::Result<Vec<_>> { self.connection.prepare(sql)?.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect() };
         read().map_err(|e| self.explain(e))
     }
 

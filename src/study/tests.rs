@@ -41,7 +41,10 @@ fn all_that_is_stored_comes_back() {
     study.update_test_accuracy(3, around(0.9, 0.01)).unwrap();
     let Outcome::Done(r) = &mut all[3].outcome else { panic!("trial 3 is done") };
     r.test_accuracy = Some(around(0.9, 0.01));
-    assert_eq!(study.update_test_accuracy(24, around(0.9, 0.01)).unwrap_err().to_string().split("has").nth(1).unwrap(), " no finished trial 24");
+    assert_eq!(
+        study.update_test_accuracy(24, around(0.9, 0.01)).unwrap_err().to_string().split("has").nth(1).unwrap(),
+        " no finished trial 24"
+    );
     drop(study);
     for study in [Study::open(&place.path()).unwrap(), Study::open_read_only(&place.path()).unwrap()] {
         assert_eq!(study.trials().unwrap(), all);
@@ -109,7 +112,9 @@ fn refused(place: &Place, kind: ErrorKind, says: &str) {
 fn what_is_not_a_study_is_refused() {
     let place = Place::new();
     refused(&place, ErrorKind::BadInput, "cannot read");
-    for garbage in [&b""[..], b"x", &[0x5a; 8192], b"SQLite format 3\0 and then something else that is long enough to look like a header............"] {
+    for garbage in
+        [&b""[..], b"x", &[0x5a; 8192], b"SQLite format 3\0 and then something else that is long enough to look like a header............"]
+    {
         std::fs::write(place.path(), garbage).unwrap();
         refused(&place, ErrorKind::BadInput, "");
     }

@@ -3,8 +3,9 @@
 mod tables;
 
 use super::table::plain;
-use super::words::{fixed, scope};
+use super::words::{fixed, fixed_points, scope};
 use super::{Report, verdict};
+use crate::energy::Kind;
 use crate::study::Outcome;
 use serde_json::Value;
 use std::fmt::{self, Write};
@@ -88,6 +89,7 @@ fn front(report: &Report, page: &mut String) {
 fn reading(report: &Report, page: &mut String) {
     let pooled = report.front().and_then(|f| f.reference);
     let reference = pooled.map_or_else(String::new, |j| format!(" (here {j})"));
+    let kind = report.front().map_or("", |f| about_kind(f.basis.kind));
     page.push_str(&format!(
         "<h2>How to read this</h2>\n<ul>\n\
          <li><b>Energy</b> is the mean per inference, which is what scales to a year. To take out the drift of the machine, each trial runs in \
@@ -97,16 +99,33 @@ fn reading(report: &Report, page: &mut String) {
          are 95 %, over processes and windows.</li>\n\
          <li><b>Systematic</b> uncertainty is stated beside: is the meter itself right? It is common to all trials of one meter, so it \
          mostly cancels in ratios, and does not in joules.</li>\n\
-         <li><b>Estimated</b> energy comes from CPU time and a range of watts, not from a counter. It ranks configurations; it is no \
-         reading of a power meter. No counter inside the machine is the wall’s power either.</li>\n\
+         {kind}\n\
          <li><b>The front</b> holds every trial that no other beats in accuracy, energy and size together. The staircase in the plot is \
          that of accuracy and energy alone.</li>\n\
          <li><b>Not distinguishable</b> means that the intervals of both the accuracy change and the energy ratio overlap.</li>\n\
          <li><b>Accuracy</b> is on the validation split, on which variants are chosen; accuracy on test is filled in once, for the front.</li>\n\
-         <li><b>The sentence on top</b> takes the lowest energy on the front among trials whose accuracy drop is shown to stay within {} pt: \
+         <li><b>The sentence on top</b> takes the lowest energy on the front among trials whose accuracy drop is shown to stay within {}: \
          the upper end of its interval, not its estimate.</li>\n</ul>\n",
-        fixed(super::DEFAULT_TOLERANCE_POINTS, 1),
+        fixed_points(super::DEFAULT_TOLERANCE_POINTS),
     ));
+}
+
+fn about_kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Measured => {
+            "<li><b>Measured</b> energy comes from a counter of this machine. A counter inside it ranks configurations; \
+             it is not the wall’s power, and the gap between them is not constant.</li>"
+        }
+        Kind::Estimated => {
+            "<li><b>Estimated</b> energy comes from CPU time and a range of watts, not from a counter. It ranks \
+             configurations by the time they keep the CPU busy; it is no reading of a power meter.</li>"
+        }
+        Kind::Simulated => {
+            "<li><b>Simulated</b> energy comes from a counter that a flag, a test or a mount put there. It tests the harness; \
+             it says nothing about this machine.</li>"
+        }
+        Kind::Apportioned => "<li><b>Apportioned</b> energy is a part of a larger figure, divided up by time.</li>",
+    }
 }
 
 fn environment(report: &Report, page: &mut String) {

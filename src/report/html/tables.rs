@@ -1,7 +1,8 @@
 //! The tables of the page.
 
+use super::super::verdict::shipped;
 use super::super::words::{accuracy, accuracy_change, energy_change, how, name, ratio, with_interval};
-use super::super::{Front, Report, pick};
+use super::super::{Front, Report};
 use super::Escaped;
 use crate::report::DEFAULT_TOLERANCE_POINTS;
 use crate::stats::Interval;
@@ -10,14 +11,14 @@ use crate::units::{Bytes, si};
 
 /// The front by rising energy, each row with its command.
 pub(super) fn front(report: &Report, front: &Front, page: &mut String) {
-    let best = pick(front, DEFAULT_TOLERANCE_POINTS).map(|p| p.id);
+    let best = shipped(report, DEFAULT_TOLERANCE_POINTS).map(|p| p.id);
     page.push_str(&head(&[
         ("trial", true),
         ("configuration", false),
         ("energy per inference", true),
         ("ratio to reference", true),
         ("accuracy", true),
-        ("on test", true),
+        ("test accuracy", true),
         ("latency p50", true),
         ("peak memory", true),
         ("size", true),
@@ -36,7 +37,7 @@ pub(super) fn front(report: &Report, front: &Front, page: &mut String) {
             number(&accuracy(p.accuracy), &p.drop_points.map(accuracy_change).unwrap_or_default()),
             r.test_accuracy.map_or_else(empty, |a| number(&accuracy(a), "")),
             number(&r.measurement.latency.p50.to_string(), &format!("p99 {}", r.measurement.latency.p99)),
-            number(&r.measurement.peak_rss.to_string(), &format!("{} before loading", r.measurement.rss_before_load)),
+            number(&r.measurement.peak_rss.to_string(), ""),
             number(&Bytes(p.model_bytes).to_string(), ""),
             format!("<td>{}</td>", Escaped(&twins.join(", "))),
         ];
@@ -56,6 +57,7 @@ pub(super) fn trials(report: &Report, page: &mut String) {
         ("status", false),
         ("configuration", false),
         ("energy per inference, as read", true),
+        ("kind, meter, scope", false),
         ("ratio to reference", true),
         ("to original, same engine", true),
         ("accuracy", true),
@@ -65,10 +67,10 @@ pub(super) fn trials(report: &Report, page: &mut String) {
         ("windows", true),
     ]));
     for t in &report.trials {
-        page.push_str(&format!("<tr>{}", number(&t.id.to_string(), "")));
+        page.push_str(&format!("<tr id=\"trial-{0}\">{1}", t.id, number(&t.id.to_string(), "")));
         match &t.outcome {
             Outcome::Failed { reason } => page.push_str(&format!(
-                "<td class=\"failed\">failed</td>{}<td class=\"failed\" colspan=\"8\">{}</td>",
+                "<td class=\"failed\">failed</td>{}<td class=\"failed\" colspan=\"9\">{}</td>",
                 configuration(t),
                 Escaped(reason)
             )),
@@ -82,10 +84,14 @@ pub(super) fn trials(report: &Report, page: &mut String) {
 fn results(r: &Results) -> String {
     let m = &r.measurement;
     let ratio_cell = |i: Option<Interval>| i.map_or_else(empty, |q| number(&ratio(q), ""));
-    let energy = m.energy.as_ref().map_or_else(empty, |e| {
-        let net = e.net.map_or_else(String::new, |n| format!("net {} · ", with_interval(n, "J")));
-        number(&with_interval(e.gross, "J"), &format!("{net}{}, {}, {}", e.kind.name(), e.meter, e.scope.name().replace('_', " ")))
-    });
+    let energy = m.energy.as_ref().map_or_else(
+        || empty().repeat(2),
+        |e| {
+            let net = e.net.map_or_else(String::new, |n| format!("net {}", with_interval(n, "J")));
+            let kind = format!("{}, {}, {}", e.kind.name(), e.meter, e.scope.name().replace('_', " "));
+            format!("{}<td><small>{}</small></td>", number(&with_interval(e.gross, "J"), &net), Escaped(&kind))
+        },
+    );
     let invalid: u64 = m.invalid_windows.iter().map(|(_, n)| n).sum();
     let reasons: Vec<String> = m.invalid_windows.iter().map(|(why, n)| format!("{n} × {why}")).collect();
     let mut windows = format!("<td class=\"n\">{}<small>{} processes</small>", m.windows, m.processes);

@@ -4,7 +4,7 @@ use super::super::words::{fixed, scope};
 use super::axis::Scale;
 use super::labels::{Placer, Rect};
 use super::scene::{Anchor, Colour, Shape, fit, width};
-use super::{Engines, FAINT, GREY, GRID, INK, Standing, text};
+use super::{Engines, FAINT, GREY, GRID, INK, PALE, Standing, text};
 use crate::report::table::plain;
 use crate::report::{Front, Point, Report};
 
@@ -49,16 +49,19 @@ impl Axes {
         let room = 0.06 * (high - low).max(0.1);
         let (least, most) = ends(&joules);
         let log = most > LINEAR_UP_TO * least;
-        let energy = if log {
-            Scale::new(least / 1.15, most * 1.15, LEFT, RIGHT, true)
-        } else {
-            Scale::new(0.0, most * 1.05, LEFT, RIGHT, false)
-        };
+        let energy =
+            if log { Scale::new(least / 1.15, most * 1.15, LEFT, RIGHT, true) } else { Scale::new(0.0, most * 1.05, LEFT, RIGHT, false) };
         Axes { energy, accuracy: Scale::new((low - room).max(0.0), (high + room).min(100.0), BOTTOM, TOP, false) }
     }
 
     fn place(&self, p: &Point) -> (f64, f64) {
         (self.energy.pixel(p.energy.value), self.accuracy.pixel(p.accuracy.value * 100.0))
+    }
+
+    /// Where the mark stands: at the point, or at the lower edge for those far below.
+    fn mark(&self, p: &Point) -> (f64, f64) {
+        let (x, y) = self.place(p);
+        (x, if self.below(p) { BOTTOM - 7.0 } else { y })
     }
 
     fn below(&self, p: &Point) -> bool {
@@ -70,17 +73,23 @@ fn ends(values: &[f64]) -> (f64, f64) {
     values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), &v| (lo.min(v), hi.max(v)))
 }
 
+/// Where each trial's mark is.
+pub(super) fn places(front: &Front) -> impl Iterator<Item = (u64, (f64, f64))> {
+    let axes = Axes::of(front);
+    front.points.iter().map(move |p| (p.id, axes.mark(p)))
+}
+
 pub(super) fn draw(report: &Report, front: &Front, engines: &Engines, shapes: &mut Vec<Shape>) {
     let axes = Axes::of(front);
     shapes.push(kind(front));
     grid(&axes, shapes);
-    staircase(front, &axes, shapes);
+    shapes.push(Shape::Line { points: staircase(front, &axes), colour: FAINT, width: 2 });
     let engine = |p: &Point| report.trial(p).configuration.engine.as_str();
     // Dominated trials first: the front lies over them.
     let mut order: Vec<&Point> = front.points.iter().collect();
     order.sort_by_key(|p| p.on_front);
     for p in &order {
-        let colour = if p.on_front { engines.colour(engine(p)) } else { GRID };
+        let colour = if p.on_front { engines.colour(engine(p)) } else { PALE };
         cross(p, &axes, colour, shapes);
     }
     for p in &order {
@@ -126,7 +135,7 @@ fn grid(axes: &Axes, shapes: &mut Vec<Shape>) {
 }
 
 /// For each energy the best accuracy that was reached with no more: nothing lies above the line.
-fn staircase(front: &Front, axes: &Axes, shapes: &mut Vec<Shape>) {
+fn staircase(front: &Front, axes: &Axes) -> Vec<(f64, f64)> {
     let mut points: Vec<(f64, f64)> = Vec::new();
     for p in front.staircase() {
         let (x, y) = axes.place(p);
@@ -134,7 +143,7 @@ fn staircase(front: &Front, axes: &Axes, shapes: &mut Vec<Shape>) {
         points.push((x, y));
     }
     points.extend(points.last().map(|l| (RIGHT, l.1)));
-    shapes.push(Shape::Line { points, colour: FAINT, width: 2 });
+    points
 }
 
 fn cross(p: &Point, axes: &Axes, colour: Colour, shapes: &mut Vec<Shape>) {
@@ -150,15 +159,28 @@ fn cross(p: &Point, axes: &Axes, colour: Colour, shapes: &mut Vec<Shape>) {
 
 /// A triangle that points down at the lower edge.
 fn below(axes: &Axes, p: &Point) -> Shape {
-    let x = axes.energy.pixel(p.energy.value);
-    Shape::Polygon { points: vec![(x - 5.0, BOTTOM - 11.0), (x + 5.0, BOTTOM - 11.0), (x, BOTTOM - 2.0)], fill: GREY, outline: GREY }
+    let (x, y) = axes.mark(p);
+    Shape::Polygon { points: vec![(x - 5.0, y - 4.0), (x + 5.0, y - 4.0), (x, y + 5.0)], fill: GREY, outline: GREY }
 }
 
-/// The numbers of the staircase's trials and the reference's name, each with a line to its point where it stands off.
+/// The numbers of the front's trials and the reference's name, each with a line to its point where it stands off.
 fn labels(front: &Front, axes: &Axes, shapes: &mut Vec<Shape>) {
-    let boxes = front.points.iter().map(|p| Rect::around(axes.place(p), 14.0, 14.0)).collect();
-    let mut placer = Placer::new(Rect { left: LEFT + 2.0, top: TOP, right: RIGHT, bottom: BOTTOM - 2.0 }, boxes);
-    let named = front.points.iter().filter(|p| (p.on_staircase || p.id == 0) && !axes.below(p));
+    let mut boxes: Vec<Rect> = front.points.iter().map(|p| Rect::around(axes.mark(p), 15.0, 15.0)).collect();
+    // The staircase, the crosses of the front, and the reference's ring.
+    boxes.extend(staircase(front, axes).windows(2).map(|s| Rect::between(s[0], s[1])));
+    for p in front.points.iter().filter(|p| (p.on_front || p.id == 0) && !axes.below(p)) {
+        let (x, y) = axes.place(p);
+        let (left, right) = (axes.energy.pixel(p.energy.lo), axes.energy.pixel(p.energy.hi));
+        boxes.push(Rect::between((left, y), (right, y)));
+        let (top, bottom) = (axes.accuracy.pixel(p.accuracy.hi * 100.0), axes.accuracy.pixel(p.accuracy.lo * 100.0));
+        boxes.push(Rect::between((x, top), (x, bottom)));
+    }
+    boxes.extend(front.point(0).map(|p| Rect::around(axes.place(p), 24.0, 24.0)));
+    let points = front.points.iter().map(|p| axes.mark(p)).collect();
+    let mut placer = Placer::new(Rect { left: LEFT + 2.0, top: TOP, right: RIGHT, bottom: BOTTOM - 2.0 }, points, boxes);
+    let mut named: Vec<&Point> = front.points.iter().filter(|p| (p.on_front || p.id == 0) && !axes.below(p)).collect();
+    // The longest label has the fewest places to go.
+    named.sort_by_key(|p| p.id != 0);
     for p in named {
         let label = if p.id == 0 { "reference".to_owned() } else { p.id.to_string() };
         let at = axes.place(p);

@@ -16,28 +16,28 @@ const ROW: f64 = 40.0;
 pub(super) fn draw(report: &Report, front: &Front, engines: &Engines, shapes: &mut Vec<Shape>) {
     let legend_height = 22.0 * (engines.0.len().min(6) + 3) as f64 + 14.0;
     let rows = ((BOTTOM - TOP - 24.0 - legend_height) / ROW) as usize;
-    // From the top of the picture downwards: by falling accuracy.
-    let mut stairs: Vec<&Point> = front.staircase().collect();
-    stairs.reverse();
-    shapes.push(bold((LEFT, TOP), "On the staircase, from the top".to_owned()));
+    // First the staircase, from the top of the picture downwards; then who is on the front for its size.
+    let mut members: Vec<&Point> = front.members().collect();
+    members.sort_by(|a, b| b.on_staircase.cmp(&a.on_staircase).then(b.accuracy.value.total_cmp(&a.accuracy.value)));
+    shapes.push(bold((LEFT, TOP), "The front".to_owned()));
     let mut y = TOP + 26.0;
-    let shown = if stairs.len() > rows { rows.saturating_sub(1) } else { stairs.len() };
-    for p in &stairs[..shown] {
+    let shown = if members.len() > rows { rows.saturating_sub(1) } else { members.len() };
+    for p in &members[..shown] {
         row(report, p, engines, y, shapes);
         y += ROW;
     }
-    if shown < stairs.len() {
-        shapes.push(faint((LEFT, y), format!("and {} more in front.csv", stairs.len() - shown)));
+    if shown < members.len() {
+        shapes.push(faint((LEFT, y), format!("and {} more in front.csv", members.len() - shown)));
         y += 26.0;
     }
     legend(engines, front, y + 14.0, shapes);
 }
 
-/// `13  prune 50 % …` and below it what it saves and costs.
+/// `13: prune 50 % …` and below it what it saves and costs.
 fn row(report: &Report, p: &Point, engines: &Engines, y: f64, shapes: &mut Vec<Shape>) {
     let c = &report.trial(p).configuration;
-    shapes.push(engines.mark(&c.engine, Standing::Staircase, (LEFT + 8.0, y)));
-    let first = format!("{}  {}", p.id, plain(name(c)));
+    shapes.push(engines.mark(&c.engine, Standing::of(p), (LEFT + 8.0, y)));
+    let first = format!("{}: {}", p.id, plain(name(c)));
     shapes.push(Shape::Text {
         at: (LEFT + 24.0, y),
         text: fit(&first, 15.0, false, ROOM - 24.0),
@@ -66,7 +66,7 @@ fn legend(engines: &Engines, front: &Front, top: f64, shapes: &mut Vec<Shape>) {
     }
     let first = engines.0.first().map_or("", String::as_str);
     line(engines.mark(first, Standing::ForItsSize, at(engine_count)), "hollow: on the front for its smaller file only".to_owned());
-    line(engines.mark(first, Standing::Dominated, at(engine_count + 1)), "grey: another trial is as good and better".to_owned());
+    line(engines.mark(first, Standing::Dominated, at(engine_count + 1)), "grey: another trial is better (dominated)".to_owned());
     if front.point(0).is_some() {
         line(Shape::Ring { centre: at(engine_count + 2), radius: 8.0, colour: INK, width: 2 }, "ring: the reference".to_owned());
     }

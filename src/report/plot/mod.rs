@@ -11,8 +11,10 @@ mod labels;
 mod png;
 mod scene;
 
-use super::Report;
+use super::html::Escaped;
 use super::table::plain;
+use super::words::{accuracy, accuracy_change, energy_change, how, name, with_interval};
+use super::{Front, Report};
 use crate::Result;
 use scene::{Anchor, Colour, Shape};
 
@@ -21,8 +23,10 @@ const PNG_SCALE: u32 = 2;
 
 const INK: Colour = plotters::style::RGBColor(0x22, 0x22, 0x22);
 const FAINT: Colour = plotters::style::RGBColor(0x66, 0x66, 0x66);
-const GRID: Colour = plotters::style::RGBColor(0xE3, 0xE3, 0xE3);
-const GREY: Colour = plotters::style::RGBColor(0xB0, 0xB0, 0xB0);
+const GRID: Colour = plotters::style::RGBColor(0xEA, 0xEA, 0xEA);
+/// Crosses of dominated trials.
+const PALE: Colour = plotters::style::RGBColor(0xC8, 0xC8, 0xC8);
+const GREY: Colour = plotters::style::RGBColor(0xA8, 0xA8, 0xA8);
 const PAPER: Colour = plotters::style::RGBColor(0xFF, 0xFF, 0xFF);
 
 /// Wong, "Points of view: color blindness", Nature Methods 8, 441 (2011), without black and yellow.
@@ -41,9 +45,27 @@ const PALETTE: [Colour; 6] = [
 /// Never in practice: it is drawn in memory with an embedded font.
 pub fn svg(report: &Report) -> Result<String> {
     let text = scene::paint_svg(&drawing(report))?;
-    // For screen readers: what the picture is.
-    let described = format!("<svg role=\"img\" aria-label=\"{}\" ", super::html::Escaped(&headline(report)));
-    Ok(text.replacen("<svg ", &described, 1))
+    // For screen readers and keyboards, which plotters knows nothing of: what the picture is, and a link at every point.
+    let described = format!("<svg aria-label=\"{}\" ", Escaped(&headline(report)));
+    let mut targets = String::new();
+    if let Some(front) = report.front() {
+        for (id, (x, y)) in chart::places(front) {
+            let words = Escaped(&hover(report, front, id)).to_string();
+            targets.push_str(&format!(
+                "<a href=\"#trial-{id}\"><circle cx=\"{x:.0}\" cy=\"{y:.0}\" r=\"11\" fill=\"transparent\"/><title>{words}</title></a>\n"
+            ));
+        }
+    }
+    Ok(text.replacen("<svg ", &described, 1).replace("</svg>", &format!("{targets}</svg>")))
+}
+
+/// What a point says when it is pointed at.
+fn hover(report: &Report, front: &Front, id: u64) -> String {
+    let Some(p) = front.point(id) else { return String::new() };
+    let c = &report.trial(p).configuration;
+    let change = p.ratio.map(energy_change).into_iter().chain(p.drop_points.map(accuracy_change));
+    let figures = [accuracy(p.accuracy), with_interval(p.energy, "J")].into_iter().chain(change).collect::<Vec<_>>().join(", ");
+    format!("Trial {id}: {} ({}): {figures}, energy {}", name(c), how(c), front.basis.kind.sentence())
 }
 
 /// The plot as PNG, 2400 × 1600: the same drawing twice as fine.
