@@ -2,7 +2,7 @@
 //! pure function of them, and [`write_all`] alone writes files.
 
 mod csv;
-mod front;
+
 mod html;
 mod json;
 mod plot;
@@ -18,7 +18,7 @@ pub(crate) mod samples;
 mod tests;
 
 pub use self::csv::csv;
-pub use front::{Basis, Front, Point, fronts, non_dominated};
+pub use crate::search::{Basis, Front, Point, fronts, non_dominated};
 pub use html::html;
 pub use json::{JSON_SCHEMA_VERSION, json, results};
 pub use plot::{png, svg};

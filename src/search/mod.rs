@@ -2,12 +2,14 @@
 
 mod budget;
 mod config;
-//mod key;
+mod front;
+mod key;
 mod space;
-//mod sweep;
-//mod trial;
+mod sweep;
+mod trial;
 
 pub use budget::Budget;
 pub use config::{Measuring, SweepConfig};
+pub use front::{Basis, Front, Point, fronts, non_dominated};
 pub use space::{Space, Strategy};
-//pub use sweep::{Event, Stop, Summary, Sweep};
+pub use sweep::{Event, Stop, Summary, Sweep};

@@ -56,7 +56,7 @@ pub enum Event<'a> {
     /// A step of the running trial.
     Step(&'static str),
     /// Windows of the running trial.
-    Measuring(Progress<'a>),
+    Measuring(&'a Progress<'a>),
     /// A trial is stored.
     Stored(&'a Trial),
     /// A trial was found finished in the study.
@@ -188,7 +188,7 @@ impl Sweep<'_> {
         self.go_on()?;
         let path = self.store_variant(study, &variant.bytes)?;
         observe(Event::Step("scoring"));
-        let mut progress = |p: Progress<'_>| observe(Event::Measuring(p));
+        let mut progress = |p: &Progress<'_>| observe(Event::Measuring(p));
         let results = bench.results(&variant, &path, make_energy, reference, meter, &mut progress)?;
         Ok(Tried::Results(Box::new(results)))
     }

@@ -86,7 +86,7 @@ impl Workbench<'_> {
         make_energy: Option<Joules>,
         reference: &Reference,
         meter: &mut dyn Meter,
-        progress: &mut dyn FnMut(Progress<'_>),
+        progress: &mut dyn FnMut(&Progress<'_>),
     ) -> Result<Results> {
         let started = Instant::now();
         let is_reference = path == reference.path;
@@ -123,7 +123,7 @@ impl Workbench<'_> {
         reference: &Reference,
         left: Seconds,
         meter: &mut dyn Meter,
-        progress: &mut dyn FnMut(Progress<'_>),
+        progress: &mut dyn FnMut(&Progress<'_>),
     ) -> Result<Measurement> {
         let subject = |label: &str, model: &Path| Subject {
             label: label.to_owned(),
