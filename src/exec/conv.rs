@@ -17,15 +17,15 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvSpec {
     /// The sliding window.
-    pub window: Window,
+    pub(crate) window: Window,
     /// Input channels.
-    pub channels: usize,
+    pub(crate) channels: usize,
     /// Output channels.
-    pub out_channels: usize,
+    pub(crate) out_channels: usize,
     /// Groups; divides both.
-    pub groups: usize,
+    pub(crate) groups: usize,
     /// True for one spatial dimension: `[N, C, W]`.
-    pub one_dimensional: bool,
+    pub(crate) one_dimensional: bool,
 }
 
 impl ConvSpec {
@@ -52,6 +52,26 @@ impl ConvSpec {
         let spec = ConvSpec { window, channels: *channels, out_channels: *out_channels, groups, one_dimensional: spatial.len() == 1 };
         count(&[*channels / groups, window.kernel_len(), window.output_len()])?;
         Ok(spec)
+    }
+
+    /// The sliding window.
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// Input channels.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Output channels.
+    pub fn out_channels(&self) -> usize {
+        self.out_channels
+    }
+
+    /// Groups; divides both numbers of channels.
+    pub fn groups(&self) -> usize {
+        self.groups
     }
 
     /// Input channels that one output channel sees.
