@@ -4,6 +4,7 @@
 //! weights as `[O, C·KH·KW]` (their layout in ONNX) the product is the output `[O, OH·OW]` in place. For least squares over samples,
 //! `H += columns · columnsᵀ` is one call of [`gemm`] with [`Matrix::t`].
 
+use super::depthwise::Depthwise;
 use super::window::Window;
 use crate::model::eval::{Args, count};
 use crate::onnx::pb;
@@ -16,15 +17,15 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvSpec {
     /// The sliding window.
-    pub window: Window,
+    pub(crate) window: Window,
     /// Input channels.
-    pub channels: usize,
+    pub(crate) channels: usize,
     /// Output channels.
-    pub out_channels: usize,
+    pub(crate) out_channels: usize,
     /// Groups; divides both.
-    pub groups: usize,
+    pub(crate) groups: usize,
     /// True for one spatial dimension: `[N, C, W]`.
-    pub one_dimensional: bool,
+    pub(crate) one_dimensional: bool,
 }
 
 impl ConvSpec {
@@ -51,6 +52,26 @@ impl ConvSpec {
         let spec = ConvSpec { window, channels: *channels, out_channels: *out_channels, groups, one_dimensional: spatial.len() == 1 };
         count(&[*channels / groups, window.kernel_len(), window.output_len()])?;
         Ok(spec)
+    }
+
+    /// The sliding window.
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// Input channels.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Output channels.
+    pub fn out_channels(&self) -> usize {
+        self.out_channels
+    }
+
+    /// Groups; divides both numbers of channels.
+    pub fn groups(&self) -> usize {
+        self.groups
     }
 
     /// Input channels that one output channel sees.
@@ -157,15 +178,16 @@ pub fn conv(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, spec: &ConvSpec) -> R
     if out.is_empty() {
         return Tensor::f32(shape, out);
     }
-    let dense = !spec.is_depthwise() && !spec.window.is_pointwise();
-    let mut columns = vec![0.0; if dense { spec.column_rows() * spec.window.output_len() } else { 0 }];
+    let mut depthwise = spec.is_depthwise().then(|| Depthwise::new(spec)).transpose()?;
+    let needs_columns = depthwise.is_none() && !spec.window.is_pointwise();
+    let mut columns = vec![0.0; if needs_columns { spec.column_rows() * spec.window.output_len() } else { 0 }];
     for (i, result) in out.chunks_exact_mut(output_size).enumerate() {
         let sample = &image[i * input_size..][..input_size];
         if let Some(bias) = bias {
             result.chunks_exact_mut(spec.window.output_len()).zip(bias).for_each(|(plane, &b)| plane.fill(b));
         }
-        if spec.is_depthwise() {
-            depthwise(sample, weights, spec, result);
+        if let Some(depthwise) = &mut depthwise {
+            depthwise.add(sample, weights, result);
         } else {
             grouped(sample, weights, spec, &mut columns, result)?;
         }
@@ -189,32 +211,4 @@ fn grouped(sample: &[f32], weights: &[f32], spec: &ConvSpec, columns: &mut [f32]
         gemm(1.0, weights, Matrix::new(columns, rows, places)?, 1.0, result)?;
     }
     Ok(())
-}
-
-/// Adds one sample's depthwise convolution to `result`: a loop over kernel elements whose inner loop runs along rows.
-fn depthwise(sample: &[f32], weights: &[f32], spec: &ConvSpec, result: &mut [f32]) {
-    let window = &spec.window;
-    let ([kh, kw], [_, ow], width) = (window.kernel, window.output, window.input[1]);
-    let filters = spec.out_channels / spec.groups;
-    let outputs = result.chunks_exact_mut(window.output_len()).zip(weights.chunks_exact(window.kernel_len()));
-    for (o, (out, filter)) in outputs.enumerate() {
-        let plane = &sample[o / filters * window.input_len()..][..window.input_len()];
-        for (y, out) in out.chunks_exact_mut(ow).enumerate() {
-            for i in (0..kh).filter(|&i| window.inside(0, i).contains(&y)) {
-                let line = &plane[window.source(0, i, y) * width..][..width];
-                for (j, &weight) in filter[i * kw..][..kw].iter().enumerate() {
-                    let across = window.inside(1, j);
-                    if across.is_empty() {
-                        continue;
-                    }
-                    let from = &line[window.source(1, j, across.start)..];
-                    let out = &mut out[across];
-                    match window.stride[1] {
-                        1 => out.iter_mut().zip(from).for_each(|(o, &v)| *o += weight * v),
-                        step => out.iter_mut().zip(from.iter().step_by(step)).for_each(|(o, &v)| *o += weight * v),
-                    }
-                }
-            }
-        }
-    }
 }

@@ -35,6 +35,8 @@ pub struct Executor {
     constants: Vec<Option<Tensor>>,
     /// Slots of constants that others were worked out from.
     folded: HashSet<usize>,
+    /// The batch size that the graph's inputs declare, where it is a number.
+    fixed_batch: Option<usize>,
     threads: NonZeroUsize,
 }
 
@@ -104,7 +106,7 @@ impl Executor {
             }
         }
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Ok(Executor { opset: model.opset(), nodes, slots, constants, folded, threads })
+        Ok(Executor { opset: model.opset(), nodes, slots, constants, folded, fixed_batch: fixed_batch(graph), threads })
     }
 
     /// Uses `threads` threads in [`Executor::run_batched`] instead of all cores. The results are the same.
@@ -178,26 +180,28 @@ impl Executor {
         (plan, uses)
     }
 
-    /// Runs in chunks of [`CHUNK`] samples along the first axis of all `inputs`, on all cores, and joins the results along theirs.
+    /// Runs in chunks along the first axis of all `inputs`, on all cores, and joins the results along theirs.
+    ///
+    /// A chunk is [`CHUNK`] samples, or as many as the graph's inputs declare if that is a number. The graph must treat samples
+    /// independently of each other.
     ///
     /// # Errors
-    /// As [`Executor::run`]; also when the inputs disagree in their number of samples, or a wanted tensor has no batch axis.
+    /// As [`Executor::run`]; also when the inputs disagree in their number of samples, that number is no multiple of the declared one,
+    /// or a wanted tensor has no batch axis.
     pub fn run_batched(&self, inputs: &[(&str, &Tensor)], wanted: &[&str]) -> Result<HashMap<String, Tensor>> {
-        let mut chunks = self.map_batched(inputs, wanted, |begin, chunk| Ok((begin, chunk)))?;
+        let chunks = self.map_batched(inputs, wanted, |_, chunk| Ok(chunk))?;
         let total = batch_size(inputs)?;
-        wanted
-            .iter()
-            .map(|&name| {
-                let sizes = chunks.iter().zip(chunks.iter().skip(1).map(|c| c.0).chain([total]));
-                for ((begin, chunk), end) in sizes {
-                    if chunk.get(name).and_then(|t| t.shape().first()) != Some(&(end - begin)) {
-                        return Err(Error::bad_input(format!("the first axis of `{name}` is not the batch")));
-                    }
+        let size = total.min(self.fixed_batch.unwrap_or(CHUNK));
+        let mut parts: HashMap<String, Vec<Tensor>> = HashMap::new();
+        for (i, chunk) in chunks.into_iter().enumerate() {
+            for (name, t) in chunk {
+                if t.shape().first() != Some(&size.min(total - i * size)) {
+                    return Err(Error::bad_input(format!("the first axis of `{name}` is not the batch: its shape is {:?}", t.shape())));
                 }
-                let parts: Vec<Tensor> = chunks.iter_mut().filter_map(|(_, chunk)| chunk.remove(name)).collect();
-                Ok((name.to_owned(), join(&parts.iter().collect::<Vec<_>>(), 0)?))
-            })
-            .collect()
+                parts.entry(name).or_default().push(t);
+            }
+        }
+        parts.into_iter().map(|(name, parts)| Ok((name, join(&parts.iter().collect::<Vec<_>>(), 0)?))).collect()
     }
 
     /// Like [`Executor::run_batched`], but hands each chunk's tensors to `f` (with the number of its first sample) instead of keeping
@@ -212,12 +216,17 @@ impl Executor {
         f: impl Fn(usize, HashMap<String, Tensor>) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
         let total = batch_size(inputs)?;
-        let starts: Vec<usize> = (0..total).step_by(CHUNK).collect();
+        if let Some(n) = self.fixed_batch.filter(|n| total % n != 0) {
+            return Err(Error::bad_input(format!("the model takes exactly {n} samples at a time, which {total} is no multiple of"))
+                .hint("export the model with a symbolic batch dimension, or use another number of samples"));
+        }
+        let chunk = self.fixed_batch.unwrap_or(CHUNK);
+        let starts: Vec<usize> = (0..total).step_by(chunk).collect();
         let next = AtomicUsize::new(0);
         let work = || {
             let mut done = Vec::new();
             while let Some(&begin) = starts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let size = CHUNK.min(total - begin);
+                let size = chunk.min(total - begin);
                 let parts = inputs.iter().map(|(name, t)| Ok((*name, part(t, 0, begin, size)?))).collect::<Result<Vec<_>>>();
                 let made = parts.and_then(|parts| {
                     let lent: Vec<_> = parts.iter().map(|(name, t)| (*name, t)).collect();
@@ -263,6 +272,17 @@ impl Executor {
             None => Error::bad_input(format!("the input `{name}` is missing")),
         }
     }
+}
+
+/// The length of the first axis that all inputs of the graph declare, if they do and agree.
+fn fixed_batch(graph: &pb::GraphProto) -> Option<usize> {
+    let constant = |name: &str| graph.initializer.iter().any(|i| i.name() == name);
+    let mut declared = graph.input.iter().filter(|i| !constant(i.name())).map(|i| {
+        let first = i.type_.tensor_type.shape.dim.first()?;
+        usize::try_from(first.dim_value()).ok().filter(|&n| n > 0)
+    });
+    let first = declared.next()??;
+    declared.all(|n| n == Some(first)).then_some(first)
 }
 
 /// The common length of the inputs' first axes.

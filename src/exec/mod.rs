@@ -7,6 +7,7 @@
 //! same bits on any number of threads.
 
 mod conv;
+mod depthwise;
 mod executor;
 mod matmul;
 mod norm;
@@ -25,19 +26,10 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// The operators that [`eval_node`] knows beyond [`eval::OPERATORS`].
+#[rustfmt::skip]
 pub const OPERATORS: &[&str] = &[
-    "AveragePool",
-    "BatchNormalization",
-    "Conv",
-    "Gemm",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "LogSoftmax",
-    "MatMul",
-    "MaxPool",
-    "Softmax",
+    "AveragePool", "BatchNormalization", "Conv", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization",
+    "LayerNormalization", "LogSoftmax", "MatMul", "MaxPool", "Softmax",
 ];
 
 /// Evaluates one node of operator set `opset` on `inputs` (`None`: an optional input left out).

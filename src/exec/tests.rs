@@ -99,6 +99,20 @@ fn results_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
+fn a_fixed_batch_is_kept() {
+    let x = images();
+    let mut model = Model::load(path("models/fashion-vit.onnx")).unwrap();
+    let free = Executor::new(&model).unwrap().run_batched(&[("input", &x)], &["logits"]).unwrap();
+    let mut with_batch = |n| {
+        model.graph_mut().input[0].type_.mut_or_insert_default().tensor_type.mut_or_insert_default().shape.mut_or_insert_default().dim[0]
+            .set_dim_value(n);
+        Executor::new(&model).unwrap().run_batched(&[("input", &x)], &["logits"])
+    };
+    assert_eq!(difference(&with_batch(4).unwrap()["logits"], &free["logits"], 1e-5), None);
+    assert_eq!(with_batch(3).unwrap_err().to_string(), "the model takes exactly 3 samples at a time, which 16 is no multiple of");
+}
+
+#[test]
 fn any_tensor_can_be_fed_and_observed() {
     let executor = executor("resnet8");
     let model = Model::load(path("models/fashion-resnet8.onnx")).unwrap();
@@ -147,8 +161,15 @@ fn mistakes_are_named() {
     assert!(e.hint_text().unwrap().contains("Softmax"));
     let e = executor("mlp").run(&[], &["logits"]).unwrap_err();
     assert_eq!(e.to_string(), "the input `input` is missing");
+    let e = executor("mlp").run_batched(&[("input", &images())], &[&model_weight()]).unwrap_err();
+    assert!(e.to_string().contains("is not the batch"), "{e}");
     let e = executor("mlp").run(&[], &["nothing"]).unwrap_err();
     assert_eq!(e.to_string(), "the graph has no tensor `nothing`");
+}
+
+/// A name of a tensor without a batch axis.
+fn model_weight() -> String {
+    Model::load(path("models/fashion-mlp.onnx")).unwrap().graph().initializer[0].name().to_owned()
 }
 
 /// Any operator on any small inputs gives a result or an error, never a panic.

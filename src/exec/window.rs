@@ -7,23 +7,23 @@ use crate::{Error, Result};
 /// A window sliding over planes of `input[0]` × `input[1]` elements. One-dimensional windows have height 1.
 ///
 /// Output `(i, j)` sees input rows `i·stride − pad_begin + k·dilation` for `k < kernel`, and columns likewise; what lies outside is
-/// padding.
+/// padding. Made by [`super::ConvSpec::new`], so that it always fits its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Height and width of the input.
-    pub input: [usize; 2],
+    pub(crate) input: [usize; 2],
     /// Height and width of the kernel.
-    pub kernel: [usize; 2],
+    pub(crate) kernel: [usize; 2],
     /// Steps between windows.
-    pub stride: [usize; 2],
+    pub(crate) stride: [usize; 2],
     /// Distance of kernel elements.
-    pub dilation: [usize; 2],
+    pub(crate) dilation: [usize; 2],
     /// Padding above and on the left.
-    pub pad_begin: [usize; 2],
+    pub(crate) pad_begin: [usize; 2],
     /// Padding below and on the right.
-    pub pad_end: [usize; 2],
+    pub(crate) pad_end: [usize; 2],
     /// Height and width of the output.
-    pub output: [usize; 2],
+    pub(crate) output: [usize; 2],
 }
 
 impl Window {
@@ -63,6 +63,16 @@ impl Window {
         Ok(window)
     }
 
+    /// Height and width of the kernel.
+    pub fn kernel(&self) -> [usize; 2] {
+        self.kernel
+    }
+
+    /// Height and width of the output.
+    pub fn output(&self) -> [usize; 2] {
+        self.output
+    }
+
     /// Elements of one input plane.
     pub fn input_len(&self) -> usize {
         self.input[0] * self.input[1]
@@ -84,7 +94,7 @@ impl Window {
     }
 
     /// Outputs along `axis` (0 rows, 1 columns) for which kernel element `k` lies inside the input: `begin..end`.
-    pub fn inside(&self, axis: usize, k: usize) -> std::ops::Range<usize> {
+    pub(crate) fn inside(&self, axis: usize, k: usize) -> std::ops::Range<usize> {
         let (offset, pad, stride) = (k * self.dilation[axis], self.pad_begin[axis], self.stride[axis]);
         let begin = pad.saturating_sub(offset).div_ceil(stride);
         let end = (self.input[axis] + pad).saturating_sub(offset).div_ceil(stride).min(self.output[axis]);
@@ -92,7 +102,7 @@ impl Window {
     }
 
     /// The input that kernel element `k` sees at `output`; only inside the range of [`Window::inside`].
-    pub fn source(&self, axis: usize, k: usize, output: usize) -> usize {
+    pub(crate) fn source(&self, axis: usize, k: usize, output: usize) -> usize {
         output * self.stride[axis] + k * self.dilation[axis] - self.pad_begin[axis]
     }
 }

@@ -21,79 +21,20 @@ pub(crate) use layout::{around, axis, broadcast, broadcast_strides, count};
 pub(crate) use movement::{join, part};
 pub(crate) use reduce::sum;
 
-use crate::onnx::{Attributes, dtype_from_onnx, pb};
-use crate::tensor::Tensor;
+use crate::onnx::{dtype_from_onnx, pb};
+use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
 use layout::dimension;
 
 /// The operators that [`eval`] knows.
+#[rustfmt::skip]
 pub const OPERATORS: &[&str] = &[
-    "Abs",
-    "Add",
-    "And",
-    "ArgMax",
-    "Cast",
-    "Ceil",
-    "Clip",
-    "Concat",
-    "Constant",
-    "ConstantOfShape",
-    "DequantizeLinear",
-    "Div",
-    "Dropout",
-    "Elu",
-    "Equal",
-    "Erf",
-    "Exp",
-    "Expand",
-    "Flatten",
-    "Floor",
-    "Gather",
-    "Gelu",
-    "Greater",
-    "GreaterOrEqual",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "Less",
-    "LessOrEqual",
-    "Log",
-    "Max",
-    "Min",
-    "Mul",
-    "Neg",
-    "Not",
-    "Or",
-    "PRelu",
-    "Pad",
-    "Pow",
-    "QuantizeLinear",
-    "Range",
-    "Reciprocal",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "Relu",
-    "Reshape",
-    "Round",
-    "Selu",
-    "Shape",
-    "Sigmoid",
-    "Slice",
-    "Softplus",
-    "Split",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Sum",
-    "Tanh",
-    "Transpose",
-    "Unsqueeze",
-    "Where",
-    "Xor",
+    "Abs", "Add", "And", "ArgMax", "Cast", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Div", "Dropout",
+    "Elu", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish",
+    "Identity", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Min", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow",
+    "QuantizeLinear", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape",
+    "Round", "Selu", "Shape", "Sigmoid", "Slice", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze",
+    "Where", "Xor",
 ];
 
 /// Evaluates one node of operator set `opset` on `inputs` (`None`: an optional input left out).
@@ -177,13 +118,11 @@ fn single(args: &Args) -> Result<Tensor> {
 
 /// `Dropout` as inference does it: nothing is dropped.
 fn dropout(args: &Args) -> Result<Tensor> {
-    let training = match args.optional(2).map(Tensor::data) {
-        Some(crate::tensor::Data::Bool(v)) => v.first() == Some(&true),
-        _ => args.node.int("is_test") == Some(0) && args.opset < 7,
-    };
-    match training {
-        true => Err(Error::bad_input("dropout in training mode is not supported").hint("export the model in inference mode")),
-        false => args.tensor(0).cloned(),
+    match args.optional(2).map(Tensor::data) {
+        Some(Data::Bool(training)) if training.contains(&true) => {
+            Err(Error::bad_input("dropout in training mode is not supported").hint("export the model in inference mode"))
+        }
+        _ => args.tensor(0).cloned(),
     }
 }
 
