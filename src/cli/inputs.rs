@@ -1,7 +1,7 @@
 //! What several subcommands open alike: the shipped model and data, a model with its bytes, a dataset that fits it.
 
 use crate::data::{Dataset, Split};
-use crate::model::Graph;
+use crate::model::{Facts, Graph, Totals, layers, totals};
 use crate::onnx::{Model, sha256_hex};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -42,6 +42,13 @@ impl ModelFile {
         self.path.file_name().map_or_else(|| self.path.display().to_string(), |n| n.to_string_lossy().into_owned())
     }
 
+    /// Parameters, multiply–adds, bits and sparsity of one sample.
+    pub(super) fn totals(&self) -> Result<Totals> {
+        let facts = Facts::infer(&self.model, 1)?;
+        let graph = Graph::new(&self.model);
+        totals(&graph, &layers(&graph, &facts)?)
+    }
+
     /// The model's only input: name and dimensions of one sample (`None`: free).
     pub(super) fn input(&self) -> Result<(String, Vec<Option<usize>>)> {
         let graph = Graph::new(&self.model);
@@ -61,8 +68,13 @@ impl ModelFile {
         let (name, sample) = self.input()?;
         let given = data.input();
         if given.name() != name {
-            return Err(Error::bad_input(format!("`{}` takes the input `{name}`, the dataset `{}` gives `{}`", self.name(), data.name(), given.name()))
-                .hint(format!("set `name = \"{name}\"` under `[input]` in dataset.toml")));
+            return Err(Error::bad_input(format!(
+                "`{}` takes the input `{name}`, the dataset `{}` gives `{}`",
+                self.name(),
+                data.name(),
+                given.name()
+            ))
+            .hint(format!("set `name = \"{name}\"` under `[input]` in dataset.toml")));
         }
         let fits = sample.len() == given.shape().len() && sample.iter().zip(given.shape()).all(|(m, d)| m.is_none_or(|m| m == *d));
         if !fits {

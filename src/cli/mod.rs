@@ -1,15 +1,16 @@
 //! The command line: one file for each subcommand; the only place that prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the only place that prints")]
 
-// mod bench;
+mod bench;
 mod compress;
 mod doctor;
 mod eval;
 mod inputs;
 mod inspect;
+mod meters;
 mod progress;
 mod report;
-// mod sweep;
+mod sweep;
 mod text;
 mod values;
 
@@ -72,10 +73,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    // /// The main job: make compressed variants, measure each, draw accuracy against joules
-    // Sweep(sweep::Args),
-    // /// Latency, memory and energy per inference of models, interleaved; the first is the reference
-    // Bench(bench::Args),
+    /// The main job: make compressed variants, measure each, draw accuracy against joules
+    Sweep(sweep::Args),
+    /// Latency, memory and energy per inference of models, interleaved; the first is the reference
+    Bench(bench::Args),
     /// Make one compressed variant and print what was done to each layer
     Compress(compress::Args),
     /// Accuracy with its interval, per class
@@ -92,8 +93,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
-        // Command::Sweep(args) => sweep::run(args, &cli.global),
-        // Command::Bench(args) => bench::run(args, &cli.global),
+        Command::Sweep(args) => sweep::run(args, &cli.global),
+        Command::Bench(args) => bench::run(args, &cli.global),
         Command::Compress(args) => compress::run(args, &cli.global),
         Command::Eval(args) => eval::run(args, &cli.global),
         Command::Inspect(args) => inspect::run(args, &cli.global),
@@ -142,10 +143,15 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// One JSON object with `schema_version`.
-fn print_json(mut value: serde_json::Value) -> Result<()> {
+/// One JSON object with `schema_version`, as text.
+fn as_json(mut value: serde_json::Value) -> String {
     if let Some(object) = value.as_object_mut() {
         object.shift_insert(0, "schema_version".into(), 1.into());
     }
-    print(&format!("{value:#}\n"))
+    format!("{value:#}\n")
+}
+
+/// The same on stdout.
+fn print_json(value: serde_json::Value) -> Result<()> {
+    print(&as_json(value))
 }

@@ -22,10 +22,10 @@ pub use crate::search::{Basis, Front, Point, fronts, non_dominated};
 pub use html::html;
 pub use json::{JSON_SCHEMA_VERSION, json, results};
 pub use plot::{png, svg};
-pub use reproduce::command;
+pub use reproduce::{command, quote};
 pub use row::{ModelRow, Row, rows};
 pub use table::table;
-pub use verdict::{DEFAULT_TOLERANCE_POINTS, pick, shipped, verdict};
+pub use verdict::{DEFAULT_TOLERANCE_POINTS, pick, shipped, side_by_side, verdict};
 
 use crate::study::{Study, StudyHeader, Trial};
 use crate::{Error, Result, atomic};

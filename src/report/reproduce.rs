@@ -15,7 +15,7 @@ pub fn command(header: &StudyHeader, id: u64, c: &Configuration) -> String {
 }
 
 /// `text` as one word of a POSIX shell.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_' | b':' | b'=' | b'%' | b'+' | b',');
     // A leading `-` would be read as an option whatever the quotes.
     let text = if text.starts_with('-') { format!("./{text}") } else { text.to_owned() };

@@ -2,7 +2,8 @@
 
 use super::words::{accuracy_change, energy_change, fixed_points, how, name};
 use super::{Front, Point, Report};
-use crate::study::Configuration;
+use crate::study::{Configuration, Trial};
+use crate::units::si;
 
 /// Accuracy a shipped variant may lose, in percentage points, unless the user says otherwise.
 pub const DEFAULT_TOLERANCE_POINTS: f64 = 1.0;
@@ -50,6 +51,30 @@ pub fn verdict(report: &Report, tolerance_points: f64) -> String {
     }
 }
 
+/// The sentence for configurations that were measured side by side without accuracy; the first is the reference. The one
+/// with the lowest energy is named, if its energy is shown to be lower.
+pub fn side_by_side(trials: &[Trial]) -> String {
+    let Some(reference) = trials.first() else { return "Nothing was measured.".to_owned() };
+    let energy = |t: &Trial| t.results().and_then(|r| r.measurement.energy.clone());
+    let Some(own) = energy(reference) else { return "No energy is known for the reference.".to_owned() };
+    let per_inference = format!("{} per inference", si(own.gross.value, "J"));
+    if trials.len() == 1 {
+        return format!("{}: {per_inference}, {}, {}.", name(&reference.configuration), how(&reference.configuration), own.kind.sentence());
+    }
+    let ratios = trials.iter().skip(1).filter_map(|t| Some((t, energy(t)?.ratio?)));
+    match ratios.min_by(|a, b| a.1.value.total_cmp(&b.1.value)) {
+        Some((t, r)) if r.hi < 1.0 => {
+            let c = &t.configuration;
+            format!("Ship {}: {}, accuracy not compared, {}, {}.", name(c), energy_change(r), how(c), own.kind.sentence())
+        }
+        Some((t, r)) => {
+            let nearest = format!("nearest is {}: {}", name(&t.configuration), energy_change(r));
+            format!("Ship {}: no energy saving is shown; {nearest}, {}.", name(&reference.configuration), own.kind.sentence())
+        }
+        None => format!("Ship {}: no other configuration has a ratio to it.", name(&reference.configuration)),
+    }
+}
+
 /// `; not distinguishable from Y`, with two names at most.
 fn others(report: &Report, front: &Front, best: &Point) -> String {
     const NAMED: usize = 2;
@@ -73,8 +98,8 @@ mod tests {
     use super::*;
     use crate::energy::Kind;
     use crate::report::samples::with;
+    use crate::study::Outcome;
     use crate::study::samples::{around, configuration, done, failed, trials};
-    use crate::study::{Outcome, Trial};
 
     #[track_caller]
     fn check(trials: Vec<Trial>, tolerance: f64, expect: &str) {

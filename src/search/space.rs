@@ -25,7 +25,7 @@ pub struct Space {
 }
 
 /// How the space is walked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// All recipes, coarse before fine: an early end still leaves a whole front.

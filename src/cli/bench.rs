@@ -1,0 +1,250 @@
+//! `joulefront bench`: several files side by side, the first being the reference.
+
+use super::inputs::ModelFile;
+use super::meters::MeterOptions;
+use super::progress::{Bar, on_ctrl_c};
+use super::{Global, as_json, engine_versions, print, text, values};
+use crate::data::Dataset;
+use crate::engine::{self, LoadOptions, Source};
+use crate::measure::{Environment, Measurement, Plan, Subject, made_up, measure};
+use crate::report::{ModelRow, csv, rows, side_by_side};
+use crate::runner::Program;
+use crate::stats::Interval;
+use crate::study::{Configuration, Outcome, Results, Trial, VariantFacts};
+use crate::tensor::Tensor;
+use crate::units::{Bytes, Seconds, si};
+use crate::{Error, Result, atomic};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Samples that the measured processes rotate over.
+const ROTATION: usize = 16;
+
+/// Latency, memory and energy per inference.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Models; the first is the reference
+    #[arg(required = true)]
+    models: Vec<PathBuf>,
+    /// A dataset whose samples are run (`validation`, else `test`); without one, seeded random numbers are
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Engines
+    #[arg(long, default_value = "tract", value_name = "E", value_delimiter = ',')]
+    engine: Vec<String>,
+    /// Engine threads
+    #[arg(long, default_value = "1", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Vec<u32>,
+    /// Samples per run
+    #[arg(long, default_value = "1", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: Vec<u32>,
+    /// Half-width of the energy interval to reach, by more processes
+    #[arg(long, value_name = "SHARE", value_parser = values::share)]
+    precision: Option<f64>,
+    /// The whole run takes no longer than this
+    #[arg(long, value_name = "TIME", value_parser = values::seconds)]
+    max_time: Option<Seconds>,
+    /// Fresh processes per model
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    processes: u32,
+    /// Length of a window
+    #[arg(long, default_value = "200ms", value_name = "TIME", value_parser = values::seconds)]
+    window: Seconds,
+    /// Seed of the order of windows and of made-up samples
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// A process that answers later than this is given up
+    #[arg(long, default_value = "120s", value_name = "TIME", value_parser = values::seconds)]
+    timeout: Seconds,
+    #[command(flatten)]
+    meter: MeterOptions,
+    /// Also write results.csv and results.json here
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// One configuration with its file.
+struct Case {
+    file: usize,
+    subject: Subject,
+}
+
+/// Runs the subcommand.
+pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
+    let cancel = on_ctrl_c()?;
+    let files = args.models.iter().map(|p| ModelFile::open(p)).collect::<Result<Vec<_>>>()?;
+    let cases = cases(args, &files)?;
+    let mut meter = args.meter.open(global)?;
+    let environment = Environment::collect(engine_versions());
+    let plan = Plan {
+        processes: args.processes as usize,
+        window: args.window,
+        precision: args.precision,
+        max_time: args.max_time,
+        seed: args.seed,
+        timeout: Duration::try_from_secs_f64(args.timeout.0).unwrap_or(Duration::MAX),
+        cancel: Arc::clone(cancel),
+        ..Plan::default()
+    };
+    if !global.quiet {
+        environment.warnings().iter().for_each(|w| eprintln!("warning: {}; {}", w.cause(), w.remedy()));
+    }
+    let subjects: Vec<Subject> = cases.iter().map(|c| c.subject.clone()).collect();
+    let bar = Bar::new(global, 0, "windows");
+    let measured = measure(&Program::find()?, &subjects, meter.as_mut(), &plan, &mut |p| {
+        bar.set_length(p.total);
+        bar.at(p.done);
+        bar.message(p.subject.to_owned());
+    });
+    bar.clear();
+    let measured = measured.map_err(|e| e.context(format!("`{}`", cases[0].subject.label)))?;
+    let key = environment.key();
+    let trials: Vec<Trial> = cases.iter().zip(measured).enumerate().map(|(i, (c, m))| trial(i, args, &files[c.file], c, m, &key)).collect();
+    let table = rows(&trials, &[]);
+    let results: Vec<ModelRow> =
+        cases.iter().zip(&table).map(|(c, row)| ModelRow { model: files[c.file].path.display().to_string(), row: row.clone() }).collect();
+    let document = json!({ "verdict": side_by_side(&trials), "environment": environment, "results": results });
+    if let Some(folder) = &args.out {
+        std::fs::create_dir_all(folder).map_err(|e| Error::write(folder, e))?;
+        atomic::write(&folder.join("results.csv"), &csv(&table)?)?;
+        atomic::write(&folder.join("results.json"), as_json(document.clone()).as_bytes())?;
+    }
+    if global.json {
+        print(&as_json(document))?;
+    } else {
+        print(&as_text(&trials))?;
+    }
+    match trials.iter().filter(|t| t.results().is_none()).count() {
+        0 => Ok(()),
+        n => Err(Error::engine(format!("{n} of {} configurations could not be measured", trials.len()))),
+    }
+}
+
+/// Files × engines × threads × batch, file by file.
+fn cases(args: &Args, files: &[ModelFile]) -> Result<Vec<Case>> {
+    let data = args.data.as_ref().map(Dataset::open).transpose()?;
+    let several = args.engine.len() * args.threads.len() * args.batch.len() > 1;
+    let mut out = Vec::new();
+    for (number, file) in files.iter().enumerate() {
+        for engine in &args.engine {
+            for &threads in &args.threads {
+                for &batch in &args.batch {
+                    let options = LoadOptions { batch: batch as usize, threads: threads as usize, ..LoadOptions::default() };
+                    let samples = samples(args, file, data.as_ref(), engine, &options)?;
+                    let conditions = if several { format!(" ({engine}, {threads} threads, batch {batch})") } else { String::new() };
+                    let subject = Subject {
+                        label: file.name() + &conditions,
+                        model: file.path.clone(),
+                        engine: engine.clone(),
+                        options,
+                        samples: Arc::new(samples),
+                    };
+                    out.push(Case { file: number, subject });
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Real samples where there is a dataset, else seeded random numbers of the model's shapes.
+fn samples(args: &Args, file: &ModelFile, data: Option<&Dataset>, engine: &str, options: &LoadOptions) -> Result<Vec<Tensor>> {
+    let count = ROTATION * options.batch;
+    match data {
+        Some(data) => {
+            file.check_fits(data)?;
+            let name = ["validation", "test"].into_iter().find(|n| data.splits().any(|s| s == *n));
+            let split = data.split(name.unwrap_or("validation"))?;
+            Ok(vec![split.batch(0..split.len().min(count))?])
+        }
+        None => {
+            let session = engine::by_name(engine)?.load(Source::Bytes(&file.bytes), options);
+            let session = session.map_err(|e| e.context(format!("`{}`", file.path.display())))?;
+            made_up(session.inputs(), count, args.seed)
+        }
+    }
+}
+
+/// A configuration with its figures, in the form that reports print.
+fn trial(id: usize, args: &Args, file: &ModelFile, case: &Case, measured: Result<Measurement>, environment: &str) -> Trial {
+    let options = &case.subject.options;
+    let outcome = measured.and_then(|measurement| {
+        let totals = file.totals()?;
+        let variant = VariantFacts {
+            params: totals.params,
+            macs: totals.macs,
+            model_bytes: Bytes(file.bytes.len() as u64),
+            model_sha256: file.sha256.clone(),
+            pruning_ratio: None,
+            weight_bits: totals.weight_bits,
+        };
+        Ok(Outcome::Done(Box::new(Results {
+            variant,
+            accuracy: None,
+            accuracy_drop_points: None,
+            test_accuracy: None,
+            measurement,
+            energy_ratio_engine: None,
+            make_energy: None,
+        })))
+    });
+    Trial {
+        id: id as u64,
+        configuration: Configuration {
+            recipe: case.subject.label.clone(),
+            reproduce: String::new(),
+            engine: case.subject.engine.clone(),
+            lowering: String::new(),
+            threads: options.threads,
+            batch: options.batch,
+            seed: args.seed,
+        },
+        outcome: outcome.unwrap_or_else(|e| Outcome::Failed { reason: e.to_string() }),
+        environment: environment.to_owned(),
+    }
+}
+
+fn as_text(trials: &[Trial]) -> String {
+    let mut out = side_by_side(trials) + "\n\n";
+    let ratio = |i: Interval| format!("{:.3} ({:.3}…{:.3})", i.value, i.lo, i.hi);
+    let half = |i: Interval| format!("{} ±{:.1} %", si(i.value, "J"), 50.0 * (i.hi - i.lo) / i.value);
+    let cells = |t: &Trial| {
+        let name = t.configuration.recipe.clone();
+        let Some(m) = t.results().map(|r| &r.measurement) else { return vec![name, "failed".into()] };
+        vec![
+            name,
+            m.energy.as_ref().map_or_else(String::new, |e| half(e.gross)),
+            m.energy.as_ref().and_then(|e| e.ratio).map_or_else(String::new, ratio),
+            si(m.latency.p50.0, "s"),
+            si(m.latency.p90.0, "s"),
+            si(m.latency.p99.0, "s"),
+            format!("{:.0}/s", m.throughput_per_s),
+            m.peak_rss.to_string(),
+            m.windows.to_string(),
+        ]
+    };
+    let lines: Vec<Vec<String>> = trials.iter().map(cells).collect();
+    out += &text::table(&["model", "energy/inference", "ratio", "p50", "p90", "p99", "throughput", "peak memory", "windows"], &lines);
+    if let Some(e) = trials.iter().find_map(|t| t.results()?.measurement.energy.as_ref()) {
+        let s = &e.systematic;
+        out += &format!(
+            "\nenergy {}, meter {}, scope {}; 95 % intervals over fresh processes; systematic: {}–{} × the value ({})\n",
+            e.kind.sentence(),
+            e.meter,
+            e.scope,
+            s.low,
+            s.high,
+            s.source
+        );
+    }
+    for t in trials {
+        match (&t.outcome, t.results()) {
+            (Outcome::Failed { reason }, _) => out += &format!("{}: failed: {reason}\n", t.configuration.recipe),
+            (_, Some(r)) => r.measurement.warnings.iter().for_each(|w| out += &format!("warning: {}: {w}\n", t.configuration.recipe)),
+            _ => {}
+        }
+    }
+    out
+}

@@ -1,0 +1,233 @@
+//! `joulefront sweep`: the main job.
+
+use super::inputs::{ModelFile, SHIPPED_DATA, SHIPPED_MODEL, shipped};
+use super::meters::MeterOptions;
+use super::progress::{Bar, on_ctrl_c};
+use super::{Global, engine_versions, print, print_json, values};
+use crate::data::Dataset;
+use crate::engine;
+use crate::measure::Environment;
+use crate::report::{Report, results, table, write_all};
+use crate::runner::Program;
+use crate::search::{Budget, Event, Stop, Strategy, Summary, Sweep, SweepConfig};
+use crate::study::{Study, Trial};
+use crate::units::si;
+use crate::{Error, ErrorKind, Result};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a study lies when none is named.
+const DEFAULT_STUDY: &str = "joulefront-study";
+
+/// Make compressed variants, measure each, and report accuracy against joules.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The model [default: the shipped models/fashion-resnet8.onnx]
+    model: Option<PathBuf>,
+    /// The dataset's folder [default: the shipped Fashion-MNIST]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Settings (TOML): space, measuring, seed
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The study's file [default: joulefront-study.sqlite, or the next free number]
+    #[arg(long, value_name = "PATH")]
+    study: Option<PathBuf>,
+    /// How the space is walked [default: grid, or the settings' own]
+    #[arg(long, value_enum)]
+    strategy: Option<Strategy>,
+    /// Stop after a time (5m), a number of trials (200trials) or an energy (2kJ)
+    #[arg(long, value_name = "BUDGET", value_parser = values::budget)]
+    budget: Option<Budget>,
+    /// Go on with an existing study; nothing in it is measured again
+    #[arg(long)]
+    resume: bool,
+    /// The engine
+    #[arg(long, default_value = "tract", value_name = "E")]
+    engine: String,
+    #[command(flatten)]
+    meter: MeterOptions,
+    /// Where the report is written [default: STUDY-report]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// Runs the subcommand.
+pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
+    let cancel = on_ctrl_c()?;
+    let engine = engine::by_name(&args.engine)?;
+    let model_path = args.model.clone().map_or_else(|| shipped(SHIPPED_MODEL), Ok)?;
+    let file = ModelFile::open(&model_path)?;
+    let data_path = args.data.clone().map_or_else(|| shipped(SHIPPED_DATA), Ok)?;
+    let data = Dataset::open(&data_path)?;
+    file.check_fits(&data)?;
+    let study_path = study_path(args)?;
+    let existing = args.resume.then(|| Study::open(&study_path)).transpose()?;
+    let config = config(args, existing.as_ref())?;
+    let mut meter = args.meter.open(global)?;
+    let environment = Environment::collect(engine_versions());
+    let program = Program::find()?;
+    let sweep = Sweep {
+        program: &program,
+        path: &model_path,
+        model: &file.model,
+        bytes: &file.bytes,
+        data: &data,
+        engine,
+        config: &config,
+        budget: args.budget,
+        environment: &environment,
+        cancel: Arc::clone(cancel),
+    };
+    let mut study = match existing {
+        Some(study) => study,
+        None => Study::create(&study_path, &sweep.header()?)?,
+    };
+    if !global.quiet {
+        let info = meter.info();
+        eprintln!("energy {} (meter {}, {}); study {}", info.kind.sentence(), info.name, info.scope, study_path.display());
+        environment.warnings().iter().for_each(|w| eprintln!("warning: {}; {}", w.cause(), w.remedy()));
+    }
+    let mut view = View::new(global);
+    let outcome = sweep.run(&mut study, meter.as_mut(), &mut |event| view.show(&event));
+    view.bar.clear();
+    let resume = resume_line(args, &study_path);
+    let summary = outcome.map_err(|e| match e.kind() {
+        ErrorKind::Interrupted => e.hint(format!("what is finished is kept; to go on: {resume}")),
+        _ => e.hint(format!("what is finished is kept in `{}`; to go on: {resume}", study_path.display())),
+    })?;
+    let report = Report::read(&study)?;
+    let folder = args.output.clone().unwrap_or_else(|| beside(&study_path, "-report"));
+    let files = write_all(&report, &folder)?;
+    if global.json {
+        return print_json(json!({
+            "verdict": report.verdict(),
+            "study": study_path.display().to_string(),
+            "files": files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>(),
+            "trials_run": summary.stored,
+            "trials_found": summary.found,
+            "recipes_left": summary.left,
+            "results": results(&report),
+        }));
+    }
+    print(&format!("{}\n\n{}\n{}", report.verdict(), table(&report), closing(&summary, &folder, &resume)))
+}
+
+/// The named study, or the first free default name.
+fn study_path(args: &Args) -> Result<PathBuf> {
+    match &args.study {
+        Some(path) if args.resume || !path.exists() => Ok(path.clone()),
+        Some(path) => Err(Error::bad_input(format!("the study `{}` exists already", path.display()))
+            .hint("add `--resume` to go on with it, or name another")),
+        None if args.resume => Ok(PathBuf::from(format!("{DEFAULT_STUDY}.sqlite"))),
+        None => {
+            let numbered = (2..).map(|n| format!("{DEFAULT_STUDY}-{n}.sqlite"));
+            let names = std::iter::once(format!("{DEFAULT_STUDY}.sqlite")).chain(numbered);
+            names.map(PathBuf::from).find(|p| !p.exists()).ok_or_else(|| Error::environment("no free name for a study"))
+        }
+    }
+}
+
+/// The settings: those of the study that is resumed, else the file's, else the defaults.
+fn config(args: &Args, existing: Option<&Study>) -> Result<SweepConfig> {
+    let given = args.config.as_deref().map(SweepConfig::load).transpose()?;
+    let mut config = match (existing, given) {
+        (Some(study), given) => {
+            let settings = study.header().settings.clone();
+            let stored: SweepConfig = serde_json::from_value(settings)
+                .map_err(|e| Error::bad_input(format!("the study's settings cannot be read: {e}")).hint("start a new study"))?;
+            if given.is_some_and(|g| g != stored) {
+                return Err(Error::bad_input("`--config` differs from the settings this study was started with")
+                    .hint("leave `--config` away to resume, or start a new study"));
+            }
+            stored
+        }
+        (None, Some(given)) => given,
+        (None, None) => SweepConfig::default(),
+    };
+    if let Some(strategy) = args.strategy {
+        config.strategy = strategy;
+    }
+    config.check()?;
+    Ok(config)
+}
+
+/// The command that goes on where this one stopped.
+fn resume_line(args: &Args, study: &Path) -> String {
+    let mut line = "joulefront sweep".to_owned();
+    let mut add = |option: &str, value: &Path| {
+        let value = crate::report::quote(&value.display().to_string());
+        line += &if option.is_empty() { format!(" {value}") } else { format!(" {option} {value}") };
+    };
+    args.model.iter().for_each(|m| add("", m));
+    args.data.iter().for_each(|d| add("--data", d));
+    add("--study", study);
+    args.output.iter().for_each(|o| add("--output", o));
+    if args.engine != "tract" {
+        line += &format!(" --engine {}", args.engine);
+    }
+    line + &args.meter.options() + " --resume"
+}
+
+/// `study.sqlite` → `study-report`.
+fn beside(study: &Path, suffix: &str) -> PathBuf {
+    let stem = study.file_stem().map_or_else(Default::default, |s| s.to_string_lossy().into_owned());
+    study.with_file_name(stem + suffix)
+}
+
+fn closing(summary: &Summary, folder: &Path, resume: &str) -> String {
+    let mut out = format!("report: {}\n", folder.join("index.html").display());
+    if let Stop::Budget(budget) = summary.stop {
+        out += &format!("the budget of {budget} is spent; {} recipes were not tried; to go on: {resume}\n", summary.left);
+    }
+    out
+}
+
+/// Progress of a sweep.
+struct View {
+    bar: Bar,
+    recipe: String,
+}
+
+impl View {
+    fn new(global: &Global) -> Self {
+        View { bar: Bar::new(global, 0, "trials"), recipe: String::new() }
+    }
+
+    fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Begin(number, total, recipe) => {
+                self.bar.set_length(*total as u64);
+                self.bar.at(*number as u64);
+                self.recipe = recipe.to_string();
+                self.bar.message(self.recipe.clone());
+            }
+            Event::Step(step) => self.bar.message(format!("{}: {step}", self.recipe)),
+            Event::Measuring(p) => self.bar.message(format!("{}: window {} of {}", self.recipe, p.done, p.total)),
+            Event::Stored(trial) => self.bar.line(&line(trial)),
+            Event::Found(_) => {}
+            Event::SameFile(id) => self.bar.line(&format!("  –  {}: the very file of trial {id}", self.recipe)),
+        }
+    }
+}
+
+/// A finished trial in one line.
+fn line(trial: &Trial) -> String {
+    let name = &trial.configuration.recipe;
+    match (&trial.outcome, trial.results()) {
+        (crate::study::Outcome::Failed { reason }, _) => format!("{:>3}  {name}: failed: {reason}", trial.id),
+        (_, Some(r)) => {
+            let accuracy = r.accuracy.map_or_else(String::new, |a| format!("{:.2} %, ", 100.0 * a.value));
+            let energy = r.measurement.energy.as_ref().map_or_else(
+                || "no energy".to_owned(),
+                |e| match e.ratio.filter(|_| trial.id != 0) {
+                    Some(ratio) => format!("{} × {:.3} ({:.3}…{:.3})", e.kind, ratio.value, ratio.lo, ratio.hi),
+                    None => format!("{} {}", si(e.gross.value, "J"), e.kind.sentence()),
+                },
+            );
+            format!("{:>3}  {name}: {accuracy}{energy}", trial.id)
+        }
+        _ => String::new(),
+    }
+}
