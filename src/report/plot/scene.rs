@@ -103,7 +103,7 @@ pub(super) fn fit(text: &str, size: f64, bold: bool, room: f64) -> String {
 pub(super) fn paint_svg(shapes: &[Shape]) -> Result<String> {
     let mut text = String::new();
     paint(SVGBackend::with_string(&mut text, SIZE), shapes, 1.0, 0.0)?;
-    // The default, said at every shape: a third of a large plot.
+    // The default; plotters says it at every shape.
     Ok(text.replace(" opacity=\"1\"", ""))
 }
 
