@@ -26,7 +26,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Temporary files are private (0600); results are as readable as any other file of the user.
-fn set_default_mode(file: &std::fs::File) -> std::io::Result<()> {
+pub(crate) fn set_default_mode(file: &std::fs::File) -> std::io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -81,6 +81,11 @@ fn damaged(path: &Path) -> Error {
         .hint("take a copy, or save what can be saved with the `sqlite3` program's `.recover`")
 }
 
+pub(super) fn read_only(path: &Path) -> Error {
+    Error::environment(format!("cannot write the study `{}` or the files beside it", path.display()))
+        .hint("copy it, with the files beside it that share its name, to a folder you can write to")
+}
+
 pub(super) fn explain(path: &Path, e: rusqlite::Error) -> Error {
     let study = path.display();
     let error = match e.sqlite_error_code() {
@@ -91,10 +96,7 @@ pub(super) fn explain(path: &Path, e: rusqlite::Error) -> Error {
         }
         Some(ErrorCode::DiskFull) => Error::environment(format!("cannot write the study `{study}`: the disk is full"))
             .hint("free some space, then resume; every finished trial is kept"),
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            Error::environment(format!("cannot write the study `{study}` or the files beside it"))
-                .hint("copy it to a folder you can write to")
-        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => read_only(path),
         _ => Error::environment(format!("the study `{study}` cannot be used: {e}")),
     };
     error.with_source(e)

@@ -3,7 +3,7 @@
 //! Only finished trials are stored, each in one transaction. So whatever kills a sweep, only the trial that was running
 //! is lost, and no configuration is run twice.
 
-use super::file::{APPLICATION_ID, beside, check, connect, connect_immutable, explain, parse, row_id, to_json};
+use super::file::{APPLICATION_ID, beside, check, connect, connect_immutable, explain, parse, read_only, row_id, to_json};
 use super::{SCHEMA_VERSION, StudyHeader, Trial};
 use crate::stats::Interval;
 use crate::{Error, Result, atomic};
@@ -81,6 +81,7 @@ impl Study {
             t.commit()
         };
         build().map_err(|e| explain(path, e))?;
+        atomic::set_default_mode(file.as_file()).map_err(|e| Error::write(path, e))?;
         file.persist_noclobber(path).map_err(|e| match e.error.kind() {
             std::io::ErrorKind::AlreadyExists => Error::bad_input(format!("`{}` exists already", path.display()))
                 .hint("resume that study with `--resume`, or name another file"),
@@ -103,6 +104,10 @@ impl Study {
             connection.pragma_update(None, "foreign_keys", true)
         };
         let header = check(&connection, path)?;
+        // SQLite opens what it cannot write to for reading and says nothing; the first trial would be lost.
+        if connection.is_readonly("main").map_err(|e| explain(path, e))? {
+            return Err(read_only(path));
+        }
         prepare().map_err(|e| explain(path, e))?;
         Ok(Study { connection, path: path.to_owned(), header })
     }

@@ -79,7 +79,7 @@ pub(super) fn places(front: &Front) -> impl Iterator<Item = (u64, (f64, f64))> {
     front.points.iter().map(move |p| (p.id, axes.mark(p)))
 }
 
-pub(super) fn draw(report: &Report, front: &Front, engines: &Engines, shapes: &mut Vec<Shape>) {
+pub(super) fn draw(report: &Report, front: &Front, engines: &Engines, named: &[&Point], shapes: &mut Vec<Shape>) {
     let axes = Axes::of(front);
     shapes.push(kind(front));
     grid(&axes, shapes);
@@ -97,7 +97,7 @@ pub(super) fn draw(report: &Report, front: &Front, engines: &Engines, shapes: &m
     }
     let reference = front.point(0);
     shapes.extend(reference.map(|p| Shape::Ring { centre: axes.place(p), radius: 11.0, colour: INK, width: 2 }));
-    labels(front, &axes, shapes);
+    labels(front, &axes, named, shapes);
     notes(front, &axes, shapes);
 }
 
@@ -163,8 +163,8 @@ fn below(axes: &Axes, p: &Point) -> Shape {
     Shape::Polygon { points: vec![(x - 5.0, y - 4.0), (x + 5.0, y - 4.0), (x, y + 5.0)], fill: GREY, outline: GREY }
 }
 
-/// The numbers of the front's trials and the reference's name, each with a line to its point where it stands off.
-fn labels(front: &Front, axes: &Axes, shapes: &mut Vec<Shape>) {
+/// The numbers of the `named` trials and the reference's name, each with a line to its point where it stands off.
+fn labels(front: &Front, axes: &Axes, named: &[&Point], shapes: &mut Vec<Shape>) {
     let mut boxes: Vec<Rect> = front.points.iter().map(|p| Rect::around(axes.mark(p), 15.0, 15.0)).collect();
     // The staircase, the crosses of the front, and the reference's ring.
     boxes.extend(staircase(front, axes).windows(2).map(|s| Rect::between(s[0], s[1])));
@@ -178,9 +178,9 @@ fn labels(front: &Front, axes: &Axes, shapes: &mut Vec<Shape>) {
     boxes.extend(front.point(0).map(|p| Rect::around(axes.place(p), 24.0, 24.0)));
     let points = front.points.iter().map(|p| axes.mark(p)).collect();
     let mut placer = Placer::new(Rect { left: LEFT + 2.0, top: TOP, right: RIGHT, bottom: BOTTOM - 2.0 }, points, boxes);
-    let mut named: Vec<&Point> = front.points.iter().filter(|p| (p.on_front || p.id == 0) && !axes.below(p)).collect();
-    // The longest label has the fewest places to go.
-    named.sort_by_key(|p| p.id != 0);
+    // The reference's label is the longest, so it has the fewest places to go.
+    let others = named.iter().copied().filter(|p| p.id != 0);
+    let named: Vec<&Point> = front.point(0).into_iter().chain(others).filter(|p| !axes.below(p)).collect();
     for p in named {
         let label = if p.id == 0 { "reference".to_owned() } else { p.id.to_string() };
         let at = axes.place(p);

@@ -63,6 +63,10 @@ pub fn svg(report: &Report) -> Result<String> {
 fn hover(report: &Report, front: &Front, id: u64) -> String {
     let Some(p) = front.point(id) else { return String::new() };
     let c = &report.trial(p).configuration;
+    if !p.on_front {
+        // Short: there may be hundreds.
+        return format!("Trial {id}: {} ({}), {}, {}", name(c), how(c), accuracy(p.accuracy), with_interval(p.energy, "J"));
+    }
     let change = p.ratio.map(energy_change).into_iter().chain(p.drop_points.map(accuracy_change));
     let figures = [accuracy(p.accuracy), with_interval(p.energy, "J")].into_iter().chain(change).collect::<Vec<_>>().join(", ");
     format!("Trial {id}: {} ({}): {figures}, energy {}", name(c), how(c), front.basis.kind.sentence())
@@ -86,8 +90,9 @@ fn drawing(report: &Report) -> Vec<Shape> {
     match report.front() {
         Some(front) if !front.points.is_empty() => {
             let engines = Engines::of(report);
-            chart::draw(report, front, &engines, &mut shapes);
-            key::draw(report, front, &engines, &mut shapes);
+            let named = key::named(report, front, &engines);
+            chart::draw(report, front, &engines, &named, &mut shapes);
+            key::draw(report, front, &engines, &named, &mut shapes);
         }
         _ => shapes.push(text((600.0, 400.0), "no trial has both accuracy and energy", 18.0, Anchor::Centre)),
     }

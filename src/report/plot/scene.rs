@@ -103,7 +103,8 @@ pub(super) fn fit(text: &str, size: f64, bold: bool, room: f64) -> String {
 pub(super) fn paint_svg(shapes: &[Shape]) -> Result<String> {
     let mut text = String::new();
     paint(SVGBackend::with_string(&mut text, SIZE), shapes, 1.0, 0.0)?;
-    Ok(text)
+    // The default; plotters says it at every shape.
+    Ok(text.replace(" opacity=\"1\"", ""))
 }
 
 /// Paints as 8-bit RGB rows from the top, `scale` pixels for each logical one.
@@ -144,11 +145,17 @@ fn draw<B: DrawingBackend>(
         Shape::Polygon { points, fill, outline } => {
             let mut around: Vec<_> = points.iter().map(|&p| place(p)).collect();
             area.draw(&Polygon::new(around.clone(), fill.filled()))?;
+            if fill == outline {
+                return Ok(());
+            }
             around.extend(around.first().copied());
             area.draw(&PathElement::new(around, stroke(outline, 1)))
         }
         Shape::Disc { centre, radius, fill, outline } => {
             area.draw(&Circle::new(place(*centre), pixel(*radius), outline.filled()))?;
+            if fill == outline {
+                return Ok(());
+            }
             area.draw(&Circle::new(place(*centre), pixel(*radius - 1.0), fill.filled()))
         }
         Shape::Ring { centre, radius, colour, width } => area.draw(&Circle::new(place(*centre), pixel(*radius), stroke(colour, *width))),

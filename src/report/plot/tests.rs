@@ -40,7 +40,8 @@ fn every_trial_has_one_mark_and_a_cross() {
     let report = report();
     let front = report.front().unwrap();
     let mut shapes = Vec::new();
-    chart::draw(&report, front, &Engines::of(&report), &mut shapes);
+    let engines = Engines::of(&report);
+    chart::draw(&report, front, &engines, &key::named(&report, front, &engines), &mut shapes);
     let marks = shapes.iter().filter(|s| matches!(s, Shape::Disc { .. } | Shape::Polygon { .. })).count();
     assert_eq!(marks, 24, "two of the 26 trials failed");
     let crosses = shapes.iter().filter(|s| matches!(s, Shape::Line { points, width: 1, .. } if points.len() == 2)).count();
@@ -58,6 +59,24 @@ fn every_trial_has_one_mark_and_a_cross() {
     for p in front.members() {
         assert!(texts(&shapes).contains(&p.id.to_string().as_str()), "trial {} has its number", p.id);
     }
+}
+
+#[test]
+fn of_a_large_front_some_are_named_the_recommended_one_among_them() {
+    let all: Vec<_> = (0..60)
+        .map(|i| done(i, configuration("w8a8", "--weight-bits 8", "ort"), 0.921 - 0.001 * i as f64, 1.0 - 0.01 * i as f64, 9))
+        .collect();
+    let report = with(all);
+    let (front, engines) = (report.front().unwrap(), Engines::of(&report));
+    assert_eq!(front.members().count(), 60);
+    let named = key::named(&report, front, &engines);
+    let best = crate::report::shipped(&report, 1.0).unwrap().id;
+    assert!((8..=14).contains(&named.len()), "{}", named.len());
+    for id in [0, best, 59] {
+        assert!(named.iter().any(|p| p.id == id), "{id}");
+    }
+    let texts = drawing(&report).iter().filter(|s| matches!(s, Shape::Text { text, .. } if text.parse::<u64>().is_ok())).count();
+    assert_eq!(texts, named.len() - 1, "as many numbers as rows of the key, and the reference's name");
 }
 
 #[test]
