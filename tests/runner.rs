@@ -122,10 +122,15 @@ fn models_that_cannot_be_loaded_say_why() {
     let mut unknown = onnx::Model::load(model("fashion-mlp")).unwrap();
     unknown.graph_mut().node[1].set_op_type("QGemm".into());
     unknown.save(path("unknown.onnx")).unwrap();
+    // A tensor of strings as raw bytes, over which tract panics.
+    let mut strings = onnx::Model::load(model("fashion-mlp")).unwrap();
+    strings.graph_mut().initializer[0].set_data_type(8);
+    strings.save(path("strings.onnx")).unwrap();
     for (file, kind, expect) in [
         (path("absent.onnx"), ErrorKind::BadInput, "no such file"),
         (path("garbage.onnx"), ErrorKind::Engine, "the file is damaged or no ONNX model"),
-        (path("unknown.onnx"), ErrorKind::Engine, "it has no operator `QGemm`"),
+        (path("unknown.onnx"), ErrorKind::Engine, "unknown.onnx`: tract cannot run this model: it has no operator `QGemm`"),
+        (path("strings.onnx"), ErrorKind::Engine, "the engine panicked; it last said: "),
     ] {
         let e = Runner::spawn(&program(), &job(file, 1)).err().expect(expect);
         assert_eq!(e.kind(), kind);
@@ -133,6 +138,21 @@ fn models_that_cannot_be_loaded_say_why() {
     }
     let e = Runner::spawn(&program(), &Job { engine: "abacus".into(), ..job(model("fashion-mlp"), 1) }).err().unwrap();
     assert_eq!(e.hint_text(), Some("the engines of this build: `tract`"));
+}
+
+#[test]
+fn several_threads_give_the_same_outputs_or_a_way_to_get_them() {
+    let load = |threads| {
+        let options = LoadOptions { batch: 2, threads, ..LoadOptions::default() };
+        by_name("tract").unwrap().load(Source::Path(&model("fashion-resnet8")), &options)
+    };
+    let infer = |threads| load(threads).map(|mut s| s.infer(&[made_up(&[2, 1, 28, 28], 0)]).unwrap());
+    if cfg!(feature = "multithread") {
+        assert_eq!(infer(1).unwrap(), infer(2).unwrap());
+    } else {
+        assert_eq!(infer(2).unwrap_err().hint_text(), Some("use one thread, or build with `--features multithread`"));
+    }
+    assert_eq!(infer(0).unwrap_err().kind(), ErrorKind::BadInput);
 }
 
 #[test]

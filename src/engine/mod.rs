@@ -92,6 +92,8 @@ pub trait Engine: Sync {
     /// Loads a model, with every dimension fixed before the engine optimises it: a symbolic batch costs an engine 2–7 times
     /// the time on the same file, so it would flatter every variant compared with it.
     ///
+    /// An engine may panic over a damaged model: load files of unknown origin in a [`runner::Runner`].
+    ///
     /// # Errors
     /// The file cannot be read, a dimension has no value, or the engine refuses an operator; the message names it.
     fn load(&self, model: Source<'_>, options: &LoadOptions) -> Result<Box<dyn Session>>;

@@ -38,15 +38,15 @@ const KNOWN: &[Known] = &[
     },
 ];
 
-/// The error for what `engine` said (the whole chain of causes) when it refused `origin`.
-pub(super) fn explain(engine: &str, origin: &str, said: &str) -> Error {
+/// The error for what `engine` said (the whole chain of causes) when it refused or gave up a model.
+pub(super) fn explain(engine: &str, said: &str) -> Error {
     if let Some(op) = unimplemented(said) {
-        return Error::engine(format!("{engine} cannot run `{origin}`: it has no operator `{op}`"))
+        return Error::engine(format!("{engine} cannot run this model: it has no operator `{op}`"))
             .hint("use another engine or lowering for this model, or replace the operator before the export");
     }
     match KNOWN.iter().find(|k| said.contains(k.sign)) {
-        Some(known) => Error::engine(format!("{engine} cannot run `{origin}`: {}", known.what)).hint(known.hint),
-        None => Error::engine(format!("{engine} cannot run `{origin}`: {}", shorten(said)))
+        Some(known) => Error::engine(format!("{engine} cannot run this model: {}", known.what)).hint(known.hint),
+        None => Error::engine(format!("{engine} cannot run this model: {}", shorten(said)))
             .hint("try another engine or lowering; `inspect` lists which engines load the model"),
     }
 }
@@ -75,14 +75,14 @@ mod tests {
     #[test]
     fn refusals_name_the_operator_and_a_way_out() {
         for (said, expect) in [
-            ("Translating node #3 \"y\" Unimplemented(QGemm) ToTypedTranslator", "tract cannot run `m`: it has no operator `QGemm`"),
-            ("Unknown DatumType Int4", "tract cannot run `m`: it has no 4-bit integer tensors"),
-            ("a\n  b", "tract cannot run `m`: a b"),
+            ("Translating node #3 \"y\" Unimplemented(QGemm) ToTypedTranslator", "tract cannot run this model: it has no operator `QGemm`"),
+            ("Unknown DatumType Int4", "tract cannot run this model: it has no 4-bit integer tensors"),
+            ("a\n  b", "tract cannot run this model: a b"),
         ] {
-            let e = explain("tract", "m", said);
+            let e = explain("tract", said);
             assert_eq!(e.to_string(), expect);
             assert!(e.hint_text().is_some());
         }
-        assert!(explain("tract", "m", &"é".repeat(9999)).to_string().len() < 700);
+        assert!(explain("tract", &"é".repeat(9999)).to_string().len() < 700);
     }
 }

@@ -6,9 +6,10 @@ use super::{Engine, LoadOptions, Session, Source, Spec, check_inputs};
 use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
 use std::hint::black_box;
-use tract_onnx::prelude::{DatumType, Framework, InferenceModel, InferenceModelExt, IntoRunnable, TValue, TVec};
+use tract_onnx::prelude::{DatumType, Framework, InferenceModel, InferenceModelExt, RunOptions, TValue, TVec};
 use tract_onnx::tract_core::internal::{Cost, TractError, TractResult};
-use tract_onnx::tract_core::model::{TypedModel, TypedSimpleState};
+use tract_onnx::tract_core::model::{TypedModel, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::tract_core::tract_linalg::multithread::Executor;
 use tract_onnx::tract_hir::infer::{Factoid, GenericFactoid, InferenceFact};
 
 type Native = tract_onnx::prelude::Tensor;
@@ -31,10 +32,24 @@ impl Engine for Tract {
         let (model, inputs) = fixed(model, options)?;
         // tract keeps no output labels through its passes: take the names before.
         let names: Vec<String> = model.outputs.iter().map(|&o| model.outlet_label(o).unwrap_or_default().to_owned()).collect();
-        let state = model.into_optimized().and_then(IntoRunnable::into_runnable).and_then(|plan| plan.spawn());
-        let state = state.map_err(|e| refused(&e))?;
+        let run = RunOptions { executor: executor(options.threads)?, ..RunOptions::default() };
+        let plan = model.into_optimized().and_then(|model| TypedSimplePlan::new_with_options(model, &run));
+        let state = plan.and_then(|plan| plan.spawn()).map_err(|e| refused(&e))?;
         let outputs = outputs(state.model(), names)?;
         Ok(Box::new(Loaded { state, inputs, outputs, slots: Vec::new() }))
+    }
+}
+
+/// How `threads` threads are run: `None` is tract's own single thread.
+fn executor(threads: usize) -> Result<Option<Executor>> {
+    match threads {
+        0 => Err(Error::bad_input("a run on 0 threads was asked for").hint("give 1 thread or more")),
+        1 => Ok(None),
+        #[cfg(feature = "multithread")]
+        n => Ok(Some(Executor::multithread(n))),
+        #[cfg(not(feature = "multithread"))]
+        n => Err(Error::bad_input(format!("tract runs on one thread in this build, {n} were asked for"))
+            .hint("use one thread, or build with `--features multithread`")),
     }
 }
 
@@ -43,10 +58,6 @@ impl Engine for Tract {
 fn fixed(source: Source<'_>, options: &LoadOptions) -> Result<(InferenceModel, Vec<Spec>)> {
     if options.batch == 0 {
         return Err(Error::bad_input("a run of 0 samples was asked for").hint("give a batch of 1 or more"));
-    }
-    if options.threads != 1 {
-        return Err(Error::bad_input(format!("tract runs on one thread in this build, {} were asked for", options.threads))
-            .hint("use one thread, or run several processes"));
     }
     let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true).with_ignore_value_info(true);
     let parsed = match source {
@@ -136,13 +147,13 @@ impl Session for Loaded {
                 black_box(outputs);
                 Ok(())
             }
-            Err(e) => Err(failed(&e)),
+            Err(e) => Err(refused(&e)),
         }
     }
 
     fn infer(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let inputs = self.native(inputs)?;
-        let outputs = self.state.run(inputs).map_err(|e| failed(&e))?;
+        let outputs = self.state.run(inputs).map_err(|e| refused(&e))?;
         outputs.iter().map(|t| from_native(t)).collect()
     }
 }
@@ -150,7 +161,7 @@ impl Session for Loaded {
 impl Loaded {
     fn native(&self, inputs: &[Tensor]) -> Result<TVec<TValue>> {
         check_inputs(&self.inputs, inputs)?;
-        inputs.iter().map(|t| to_native(t).map(TValue::from).map_err(|e| failed(&e))).collect()
+        inputs.iter().map(|t| to_native(t).map(TValue::from).map_err(|e| refused(&e))).collect()
     }
 }
 
@@ -190,11 +201,7 @@ pub fn cost(model: Source<'_>, options: &LoadOptions) -> Result<Vec<NodeCost>> {
 }
 
 fn refused(e: &TractError) -> Error {
-    explain(NAME, "the model", &format!("{e:#}"))
-}
-
-fn failed(e: &TractError) -> Error {
-    explain(NAME, "the model any further", &format!("{e:#}"))
+    explain(NAME, &format!("{e:#}"))
 }
 
 fn dtype(datum: DatumType) -> Option<DType> {
@@ -246,5 +253,16 @@ fn from_native(t: &Native) -> Result<Tensor> {
             DType::Bool => Data::Bool(view.as_slice::<bool>()?.to_vec()),
         })
     };
-    Tensor::new(t.shape().to_vec(), read().map_err(|e| failed(&e))?)
+    Tensor::new(t.shape().to_vec(), read().map_err(|e| refused(&e))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_one_that_is_linked() {
+        let locked = format!("name = \"tract-onnx\"\nversion = \"{}\"\n", Tract.version());
+        assert!(include_str!("../../Cargo.lock").contains(&locked));
+    }
 }

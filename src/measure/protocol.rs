@@ -261,7 +261,8 @@ impl Session<'_> {
     }
 }
 
-/// A reason without its numbers, so that equal reasons are counted together.
+/// A reason with `…` for its numbers, so that equal reasons are counted together.
 fn kind_of(reason: &str) -> String {
-    reason.split_inclusive(' ').filter(|word| !word.starts_with(|c: char| c.is_ascii_digit())).collect()
+    let number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
+    reason.split(' ').map(|word| if number(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
 }

@@ -65,7 +65,7 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
 fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mut Vec<Warning>) -> Option<Energy> {
     let valid = |w: &&Window| w.invalid().is_none();
     let Some(mut gross) = cluster_ratio(&clusters(track, &valid, gross)) else {
-        let reason = track.invalid.iter().max_by_key(|(_, n)| **n).map(|(reason, _)| reason.trim().to_owned());
+        let reason = track.invalid.iter().max_by_key(|(_, n)| **n).map(|(reason, _)| reason.clone());
         warnings.push(Warning::NoEnergy { reason: reason.unwrap_or_else(|| "fewer than two processes have valid windows".to_owned()) });
         return None;
     };
@@ -111,7 +111,7 @@ fn general_warnings(run: &Run<'_>, track: &Track, counted: usize, warnings: &mut
     }
     let all = processes * run.plan.blocks;
     if let (true, Some((reason, _))) = (counted < all, track.invalid.iter().max_by_key(|(_, n)| **n)) {
-        warnings.push(Warning::InvalidWindows { kept: counted, of: all, reason: reason.trim().to_owned() });
+        warnings.push(Warning::InvalidWindows { kept: counted, of: all, reason: reason.clone() });
     }
 }
 

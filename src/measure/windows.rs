@@ -12,6 +12,9 @@ const UPDATES: f64 = 200.0;
 /// Runs right before a window, outside it: the subject before it left the caches to itself.
 const SETTLE: Seconds = Seconds(0.01);
 
+/// Pause before an invalid window is first measured again; it doubles with each try.
+const PAUSE: Seconds = Seconds(0.2);
+
 /// What one window showed.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Window {
@@ -63,7 +66,7 @@ pub(super) fn window(
     invalid: &mut dyn FnMut(&str),
 ) -> Result<Window> {
     let target = Target { pid: process.pid() };
-    let mut retries = plan.retries;
+    let mut tried = 0;
     loop {
         plan.go_on()?;
         process.run(settle)?;
@@ -79,10 +82,12 @@ pub(super) fn window(
         let window = Window { inferences: runs * batch as u64, span, wall: ran.wall, energy, disturbance, latencies };
         let Some(reason) = window.invalid() else { return Ok(window) };
         invalid(reason);
-        if retries == 0 {
+        if tried == plan.retries {
             return Ok(window);
         }
-        retries -= 1;
+        // What disturbs often lasts for a while: wait longer each time.
+        executor.idle(PAUSE * f64::from(1u32 << tried.min(10)));
+        tried += 1;
     }
 }
 

@@ -3,6 +3,7 @@
 //! It has one thread of its own. A second one, even asleep, would make the allocator take locks and so slow down what is
 //! measured.
 
+use super::death::PANICKED;
 use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request};
 use crate::engine::{LoadOptions, Session, Source, Spec, by_name};
 use crate::sys::pin_current_thread;
@@ -10,9 +11,6 @@ use crate::units::Bytes;
 use crate::{Error, Result};
 use std::io::{BufReader, Write};
 use std::time::Instant;
-
-/// Exit code after a panic of an engine: the same as Rust's own.
-const PANICKED: i32 = 101;
 
 /// Runs the loop; returns the exit code.
 pub(super) fn main() -> i32 {

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::process::ExitStatus;
 
+/// Exit code after a panic of an engine: the same as Rust's own.
+pub(super) const PANICKED: i32 = 101;
 /// Lines of a child's stderr that are kept.
 const KEPT: usize = 20;
 /// Lines that an error message quotes.
@@ -52,6 +54,7 @@ pub(super) fn cause(status: ExitStatus) -> (String, &'static str) {
         return (format!("it was ended by {name} ({signal})"), hint);
     }
     match status.code() {
+        Some(PANICKED) => ("the engine panicked".to_owned(), "try another engine or lowering for this model"),
         Some(code) => (format!("it exited with code {code}"), OTHER),
         None => ("it ended".to_owned(), OTHER),
     }

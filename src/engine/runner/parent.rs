@@ -6,7 +6,7 @@ use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request, WireSpec};
 use crate::engine::{LoadOptions, Spec};
 use crate::tensor::{Data, Tensor};
 use crate::units::Seconds;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use std::io::{self, BufRead, BufReader, Write};
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -97,7 +97,11 @@ impl Runner {
         // The child may have another working folder in mind than we have.
         let model = std::path::absolute(&job.model).map_err(|e| Error::read(&job.model, e))?;
         let request = Request::Load { model, engine: job.engine.clone(), threads, batch, dims, cpus: job.cpus.clone() };
-        match runner.ask(&request, &[])? {
+        let loaded = runner.ask(&request, &[]).map_err(|e| match e.kind() {
+            ErrorKind::Engine => e.context(format!("`{}`", job.model.display())),
+            _ => e,
+        })?;
+        match loaded {
             (Reply::Loaded { inputs, outputs, before }, _) => {
                 let specs = |wire: &[WireSpec]| wire.iter().map(WireSpec::spec).collect::<Option<Vec<_>>>();
                 let (Some(inputs), Some(outputs)) = (specs(&inputs), specs(&outputs)) else {

@@ -43,7 +43,7 @@ fn disturbed_windows_are_measured_again_and_counted_by_reason() {
     lock(&world).disturb_every = Some(3);
     let m = simulate(&world, &Plan::default(), &mut |_| ()).unwrap().remove(0).unwrap();
     // Every third of the tries is lost: 20 windows take 29 tries.
-    assert_eq!((m.windows, m.invalid_windows.as_slice()), (20, &[("others used % of the CPU".to_owned(), 9)][..]));
+    assert_eq!((m.windows, m.invalid_windows.as_slice()), (20, &[("others used … % of the CPU".to_owned(), 9)][..]));
     near(m.energy.unwrap().gross.value, 0.05);
     assert!(m.warnings.is_empty());
 }
@@ -57,7 +57,7 @@ fn a_machine_that_is_never_quiet_gives_latency_but_no_energy() {
     near(m.latency.p50.0, 0.005);
     assert_eq!(m.invalid_windows[0].1, 20 * 4);
     assert!(m.warnings[0].starts_with("no window was free of disturbance"), "{:?}", m.warnings);
-    assert!(m.warnings[1].starts_with("energy is not known: others used % of the CPU"), "{:?}", m.warnings);
+    assert!(m.warnings[1].starts_with("energy is not known: others used … % of the CPU"), "{:?}", m.warnings);
 }
 
 #[test]
