@@ -59,6 +59,7 @@ pub struct Runner {
     inputs: Vec<Spec>,
     outputs: Vec<Spec>,
     before: Memory,
+    load: Seconds,
     stay: PhantomData<*const ()>,
 }
 
@@ -91,6 +92,7 @@ impl Runner {
             inputs: Vec::new(),
             outputs: Vec::new(),
             before: Memory::default(),
+            load: Seconds(0.0),
             stay: PhantomData,
         };
         let LoadOptions { batch, threads, dims } = job.options.clone();
@@ -102,12 +104,13 @@ impl Runner {
             _ => e,
         })?;
         match loaded {
-            (Reply::Loaded { inputs, outputs, before }, _) => {
+            (Reply::Loaded { inputs, outputs, before, load_ns }, _) => {
                 let specs = |wire: &[WireSpec]| wire.iter().map(WireSpec::spec).collect::<Option<Vec<_>>>();
                 let (Some(inputs), Some(outputs)) = (specs(&inputs), specs(&outputs)) else {
                     return Err(runner.nonsense("an unknown element type"));
                 };
-                (runner.inputs, runner.outputs, runner.before) = (inputs, outputs, before);
+                (runner.inputs, runner.outputs) = (inputs, outputs);
+                (runner.before, runner.load) = (before, seconds(load_ns));
                 Ok(runner)
             }
             (other, _) => Err(runner.nonsense(&format!("{other:?}"))),
@@ -134,6 +137,11 @@ impl Runner {
         self.before
     }
 
+    /// Time from the file to a model that is ready to run.
+    pub fn load_time(&self) -> Seconds {
+        self.load
+    }
+
     /// Gives the inputs to rotate over: at most [`MAX_SLOTS`] sets of one tensor per model input.
     ///
     /// # Errors
@@ -158,7 +166,6 @@ impl Runner {
     /// # Errors
     /// The engine fails, or the child crashes or hangs.
     pub fn run(&mut self, n: u64) -> Result<Ran> {
-        let seconds = |ns: u64| Seconds(ns as f64 * 1e-9);
         match self.ask(&Request::Run { n }, &[])? {
             (Reply::Ran { wall_ns, cpu_ns }, _) => Ok(Ran { wall: seconds(wall_ns), cpu: seconds(cpu_ns) }),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
@@ -286,6 +293,10 @@ impl Drop for Runner {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn seconds(ns: u64) -> Seconds {
+    Seconds(ns as f64 * 1e-9)
 }
 
 fn lock(tail: &Mutex<Tail>) -> MutexGuard<'_, Tail> {
