@@ -69,8 +69,15 @@ impl Runner {
     /// # Errors
     /// The program cannot be started, or the child refuses the model, crashes or hangs over it.
     pub fn spawn(program: &Program, job: &Job) -> Result<Runner> {
-        let command =
-            || Command::new(program.path()).arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let command = || {
+            let mut command = Command::new(program.path());
+            command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            // Ctrl-C goes to the whole foreground group: a child in a group of its own does not look crashed because the
+            // user interrupted. It still dies with its parent.
+            #[cfg(unix)]
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
+            command.spawn()
+        };
         let cannot = |e: io::Error| Error::environment(format!("`{}` cannot be started to run models in: {e}", program.path().display()));
         let mut child = command().map_err(cannot)?;
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
