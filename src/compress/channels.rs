@@ -171,14 +171,12 @@ fn allocate(groups: &Groups, layer_list: &[Layer], rankings: &[Ranking], share: 
             after[g] = next;
             let saved = touched(g, &counts).saturating_sub(touched(g, &after)).min(now);
             let loss = rankings[g].loss(group.channels - next) - rankings[g].loss(group.channels - counts[g]);
-            (saved > 0).then(|| (loss.max(0.0) / saved as f64, g, next, now - saved))
+            // No step that would miss the target by more than not taking it does.
+            let nearer = target - ((now - saved) as f64) < now as f64 - target;
+            (saved > 0 && nearer).then(|| (loss.max(0.0) / saved as f64, g, next, now - saved))
         });
         let best = candidates.min_by(|a, b| a.0.total_cmp(&b.0));
         let Some((_, g, next, after)) = best else { break };
-        // Stop before the step that would miss the target by more than stopping does.
-        if target - (after as f64) > now as f64 - target {
-            break;
-        }
         counts[g] = next;
         now = after;
     }

@@ -87,7 +87,8 @@ fn quantize_layer(model: &mut Model, layer: &Layer, weight: &Weight, bits: u32) 
         Tensor::f32([channels], scales)?,
         Tensor::new(vec![channels], Data::I8(vec![0; channels]))?,
     ];
-    let names: Vec<String> = ["q", "scale", "zero"].iter().zip(&tensors).map(|(end, t)| model.add_initializer(&format!("{stem}__{end}"), t)).collect();
+    let names: Vec<String> =
+        ["q", "scale", "zero"].iter().zip(&tensors).map(|(end, t)| model.add_initializer(&format!("{stem}__{end}"), t)).collect();
     let output = model.free_name(&format!("{stem}__dequantized"));
     let mut node = pb::NodeProto::new();
     node.set_op_type("DequantizeLinear".into());
