@@ -85,7 +85,7 @@ fn top_classes(args: &Args, file: &ModelFile, split: &Split, global: &Global) ->
     let predicted = predict(&Program::find()?, &what, &inputs, &|done| bar.at(done as u64));
     bar.clear();
     let predicted = predicted.map_err(|e| e.context(format!("`{}`", file.path.display())))?;
-    Ok(predicted.top.into_iter().map(|c| u32::try_from(c).unwrap_or(u32::MAX)).collect())
+    Ok(predicted.top)
 }
 
 fn as_json(args: &Args, file: &ModelFile, samples: usize, scores: Option<&Scores>, agrees: Option<Interval>) -> serde_json::Value {

@@ -33,6 +33,9 @@ pub struct Pruned {
     pub cuts: Vec<(Edit, Vec<usize>)>,
 }
 
+/// Axis, entries per channel and kept channels of one cut.
+type Placed<'a> = (usize, usize, &'a [usize]);
+
 impl Pruned {
     /// The full-size graph that carries the variant's weights at their old places and zeros where channels were removed. It
     /// computes what the variant does, so that any engine can check the surgery.
@@ -42,7 +45,7 @@ impl Pruned {
     pub fn embedded(&self) -> Result<Model> {
         let mut full = self.full.clone();
         // A constant that was cut along two axes is put back along one after the other.
-        let mut put: BTreeMap<&str, Vec<(usize, usize, &[usize])>> = BTreeMap::new();
+        let mut put: BTreeMap<&str, Vec<Placed<'_>>> = BTreeMap::new();
         for (edit, kept) in &self.cuts {
             if let Edit::Slice { constant, axis, repeat } = edit {
                 put.entry(constant).or_default().push((*axis, *repeat, kept));

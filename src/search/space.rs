@@ -95,7 +95,8 @@ impl Space {
 /// Middle first, then the middles of the halves, and so on.
 fn coarse_first(list: Vec<Recipe>) -> Vec<Recipe> {
     let mut order = Vec::with_capacity(list.len());
-    let mut parts = std::collections::VecDeque::from([0..list.len()]);
+    let mut parts = std::collections::VecDeque::new();
+    parts.push_back(0..list.len());
     while let Some(part) = parts.pop_front() {
         if !part.is_empty() {
             let middle = part.start + part.len() / 2;

@@ -64,7 +64,7 @@ impl Workbench<'_> {
             cancel: &self.plan.cancel,
         };
         let predicted = predict(self.program, &what, &|range| Ok(vec![split.batch(range)?]), &|_| {})?;
-        predicted.top.into_iter().map(|c| u32::try_from(c).map_err(|_| Error::bad_input(format!("class {c} is too large")))).collect()
+        Ok(predicted.top)
     }
 
     /// Accuracy, or agreement with the original where there are no labels.
