@@ -73,7 +73,7 @@ pub enum Distribution {
 
 /// Channel counts are kept at multiples of this unless a recipe says otherwise: engines compute in tiles, and a count
 /// between two tiles costs as much as the larger.
-pub const DEFAULT_ROUND_TO: usize = 4;
+pub const DEFAULT_ROUND_TO: usize = 8;
 
 fn default_round_to() -> usize {
     DEFAULT_ROUND_TO
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn recipes_round_trip() {
         let steps = vec![
-            Step::PruneChannels { macs: Some(0.325), channels: None, round_to: 8 },
+            Step::PruneChannels { macs: Some(0.325), channels: None, round_to: 4 },
             Step::PruneConnections { share: 0.5, distribution: Distribution::PerLayer },
             Step::Quantize { weight_bits: 4 },
         ];
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(Recipe::from_toml(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
         assert_eq!(
             recipe.options(),
-            "--prune 32.5% --granularity channel --round-to 8 --prune 50% --granularity connection --per-layer --weight-bits 4"
+            "--prune 32.5% --granularity channel --round-to 4 --prune 50% --granularity connection --per-layer --weight-bits 4"
         );
     }
 

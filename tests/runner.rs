@@ -99,6 +99,7 @@ fn a_run_is_exactly_n_inferences_whose_latencies_add_up_to_the_wall_time() {
         assert_eq!(latencies.iter().sum::<u64>(), (ran.wall.0 * 1e9).round() as u64);
         assert!(latencies.iter().all(|&l| l > 0));
     }
+    assert!(runner.load_time().0 > 0.0);
     let (before, after) = (runner.memory_before_load(), runner.memory().unwrap());
     assert!(before.peak.0 > 0 && after.peak.0 > before.peak.0 + 1_000_000, "{before:?} {after:?}");
 }

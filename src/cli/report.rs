@@ -63,7 +63,7 @@ mod tests {
             let _ = study.insert(&t, &t.id.to_string()).unwrap();
         }
         // The sweep may still be running.
-        run(&Args { study: path.clone(), output: None }, &Global { json: true, quiet: true }).unwrap();
+        run(&Args { study: path.clone(), output: None }, &Global { json: true, quiet: true, ..Global::default() }).unwrap();
         assert!(folder.path().join("s.db-report/index.html").exists());
         let other = folder.path().join("other");
         run(&Args { study: path, output: Some(other.clone()) }, &Global::default()).unwrap();

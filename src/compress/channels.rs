@@ -1,6 +1,6 @@
 //! Channel (neuron) pruning that really shrinks the graph: which channels go, and the edits that remove them.
 
-use super::groups::{Edit, Group, Groups};
+use super::groups::{Edit, Groups};
 use super::importance::{self, Ranking};
 use super::note::Note;
 use super::prepare::{fold_batch_norms, prepare, remove_dead_constants};
@@ -9,7 +9,7 @@ use crate::model::{Facts, Graph, Layer, layers};
 use crate::onnx::{Attributes, Model};
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How much is to go.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,20 +20,51 @@ pub enum ChannelShare {
     OfChannels(f64),
 }
 
-/// Removes channels, keeping counts at multiples of `round_to` (odd counts buy nothing in an engine's tiles), and, given
-/// calibration samples, repairs what is left by sequential least squares.
-///
-/// Without calibration samples channels are ranked by the L1 norm of their filters; with them by what removing them adds
-/// to the error of their readers after the best refit (optimal brain surgeon).
+/// A structurally pruned model, and what relates it to the full-size one.
+#[derive(Debug, Clone)]
+pub struct Pruned {
+    /// The smaller model.
+    pub model: Model,
+    /// What was done to each group of layers.
+    pub notes: Vec<Note>,
+    /// The graph that was pruned: prepared and, where the variant was repaired, with normalisation folded.
+    pub full: Model,
+    /// Every edit that was made, with the channels it kept, ascending.
+    pub cuts: Vec<(Edit, Vec<usize>)>,
+}
+
+impl Pruned {
+    /// The full-size graph that carries the variant's weights at their old places and zeros where channels were removed. It
+    /// computes what the variant does, so that any engine can check the surgery.
+    ///
+    /// # Errors
+    /// A constant cannot be decoded.
+    pub fn embedded(&self) -> Result<Model> {
+        let mut full = self.full.clone();
+        // A constant that was cut along two axes is put back along one after the other.
+        let mut put: BTreeMap<&str, Vec<(usize, usize, &[usize])>> = BTreeMap::new();
+        for (edit, kept) in &self.cuts {
+            if let Edit::Slice { constant, axis, repeat } = edit {
+                put.entry(constant).or_default().push((*axis, *repeat, kept));
+            }
+        }
+        let (small, large) = (Graph::new(&self.model), Graph::new(&self.full));
+        for name in self.full.graph().initializer.iter().map(|t| t.name()).chain(put.keys().copied()) {
+            let (Some(mut value), Some(shape)) = (small.constant(name)?, large.constant_shape(name)) else { continue };
+            for &(axis, repeat, kept) in put.get(name).into_iter().flatten() {
+                value = scatter(&value, axis, &entries(kept, repeat), shape[axis])?;
+            }
+            full.set_constant(name, &value)?;
+        }
+        Ok(full)
+    }
+}
+
+/// Removes channels as [`prune_channels`] does, and keeps what is needed to check it.
 ///
 /// # Errors
-/// The share is outside 0..1, or the graph has no group whose channels may go: the message gives the reasons.
-pub fn prune_channels(
-    model: &Model,
-    share: ChannelShare,
-    round_to: usize,
-    calibration: Option<&Calibration>,
-) -> Result<(Model, Vec<Note>)> {
+/// As [`prune_channels`].
+pub fn cut_channels(model: &Model, share: ChannelShare, round_to: usize, calibration: Option<&Calibration>) -> Result<Pruned> {
     let (ChannelShare::OfMacs(s) | ChannelShare::OfChannels(s)) = share;
     if !(0.0..1.0).contains(&s) {
         return Err(Error::bad_input(format!("a pruning share of {s} is not between 0 and 1")));
@@ -63,24 +94,39 @@ pub fn prune_channels(
     let kept: Vec<Option<Vec<usize>>> =
         groups.groups.iter().enumerate().map(|(g, group)| (counts[g] < group.channels).then(|| rankings[g].keep(counts[g]))).collect();
     describe(&groups, &layer_list, &counts, &mut notes);
+    let cuts = groups.groups.iter().zip(&kept).filter_map(|(group, kept)| Some((group, kept.as_ref()?)));
+    let cuts: Vec<(Edit, Vec<usize>)> = cuts.flat_map(|(group, kept)| group.edits.iter().map(|e| (e.clone(), kept.clone()))).collect();
     let mut variant = original.clone();
-    for (group, kept) in groups.groups.iter().zip(&kept) {
-        if let Some(kept) = kept {
-            apply(&mut variant, group, kept)?;
-        }
-    }
+    cuts.iter().try_for_each(|(edit, kept)| apply(&mut variant, edit, kept))?;
     clear_stale_shapes(&mut variant);
     if let Some(calibration) = calibration {
         let kept_of = |tensor: &str| {
             let a = groups.axis(tensor)?;
             let kept = kept[a.group].as_ref()?;
-            Some(kept.iter().flat_map(|c| c * a.repeat..(c + 1) * a.repeat).collect())
+            Some(entries(kept, a.repeat))
         };
         let plan = Plan { original: &original, kept: &kept_of, support: &HashMap::new() };
         notes.extend(repair::refit(&mut variant, &plan, calibration)?);
     }
     remove_dead_constants(&mut variant);
-    Ok((variant, notes))
+    Ok(Pruned { model: variant, notes, full: original, cuts })
+}
+
+/// Removes channels, keeping counts at multiples of `round_to` (odd counts buy nothing in an engine's tiles), and, given
+/// calibration samples, repairs what is left by sequential least squares.
+///
+/// Without calibration samples channels are ranked by the L1 norm of their filters; with them by what removing them adds
+/// to the error of their readers after the best refit (optimal brain surgeon).
+///
+/// # Errors
+/// The share is outside 0..1, or the graph has no group whose channels may go: the message gives the reasons.
+pub fn prune_channels(
+    model: &Model,
+    share: ChannelShare,
+    round_to: usize,
+    calibration: Option<&Calibration>,
+) -> Result<(Model, Vec<Note>)> {
+    cut_channels(model, share, round_to, calibration).map(|p| (p.model, p.notes))
 }
 
 /// The same share of every group, to the nearest multiple of `round_to` and never nothing.
@@ -104,7 +150,12 @@ fn same_share(groups: &Groups, share: f64, round_to: usize) -> Vec<usize> {
 fn allocate(groups: &Groups, layer_list: &[Layer], rankings: &[Ranking], share: f64, round_to: usize) -> Vec<usize> {
     let step = round_to.max(1);
     let total: u64 = layer_list.iter().map(|l| l.macs).sum();
-    let macs = |counts: &[usize]| layer_list.iter().enumerate().map(|(i, l)| groups.macs(l, i, counts)).sum::<u64>();
+    // Multiply–adds of the layers that a group's channels touch; no others change with them.
+    let touched = |g: usize, counts: &[usize]| {
+        let group = &groups.groups[g];
+        let readers = group.consumers.iter().filter(|c| !group.producers.contains(c));
+        group.producers.iter().chain(readers).map(|&i| groups.macs(&layer_list[i], i, counts)).sum::<u64>()
+    };
     let mut counts: Vec<usize> = groups.groups.iter().map(|g| g.channels).collect();
     let mut now = total;
     let target = total as f64 * (1.0 - share);
@@ -118,45 +169,47 @@ fn allocate(groups: &Groups, layer_list: &[Layer], rankings: &[Ranking], share: 
             }
             let mut after = counts.clone();
             after[g] = next;
-            let saved = now - macs(&after).min(now);
+            let saved = touched(g, &counts).saturating_sub(touched(g, &after)).min(now);
             let loss = rankings[g].loss(group.channels - next) - rankings[g].loss(group.channels - counts[g]);
-            (saved > 0).then(|| (loss.max(0.0) / saved as f64, g, next, now - saved))
+            // No step that would miss the target by more than not taking it does.
+            let nearer = target - ((now - saved) as f64) < now as f64 - target;
+            (saved > 0 && nearer).then(|| (loss.max(0.0) / saved as f64, g, next, now - saved))
         });
         let best = candidates.min_by(|a, b| a.0.total_cmp(&b.0));
         let Some((_, g, next, after)) = best else { break };
-        // Stop before the step that would miss the target by more than stopping does.
-        if target - (after as f64) > now as f64 - target {
-            break;
-        }
         counts[g] = next;
         now = after;
     }
     counts
 }
 
-/// Makes all edits of a group for the kept channels.
-fn apply(model: &mut Model, group: &Group, kept: &[usize]) -> Result<()> {
-    for edit in &group.edits {
-        match edit {
-            Edit::Slice { constant, axis, repeat } => {
-                let value = Graph::new(model)
-                    .constant(constant)?
-                    .ok_or_else(|| Error::bad_input(format!("`{constant}` is not a constant of this model")))?;
-                let entries: Vec<usize> = kept.iter().flat_map(|c| c * repeat..(c + 1) * repeat).collect();
-                model.set_constant(constant, &select(&value, *axis, &entries)?)?;
-            }
-            Edit::DepthwiseGroup { node } => model.graph_mut().node[*node].set_int("group", kept.len() as i64),
-            Edit::ReshapeTarget { constant, position, repeat } => {
-                let mut target = match Graph::new(model).constant(constant)?.map(Tensor::into_data) {
-                    Some(Data::I64(v)) => v,
-                    _ => return Err(Error::bad_input(format!("`{constant}` is not a shape"))),
-                };
-                target[*position] = (kept.len() * repeat) as i64;
-                model.set_constant(constant, &Tensor::i64s(target))?;
-            }
+/// Makes one edit for the kept channels.
+fn apply(model: &mut Model, edit: &Edit, kept: &[usize]) -> Result<()> {
+    match edit {
+        Edit::Slice { constant, axis, repeat } => {
+            let value = Graph::new(model)
+                .constant(constant)?
+                .ok_or_else(|| Error::bad_input(format!("`{constant}` is not a constant of this model")))?;
+            model.set_constant(constant, &select(&value, *axis, &entries(kept, *repeat))?)
+        }
+        Edit::DepthwiseGroup { node } => {
+            model.graph_mut().node[*node].set_int("group", kept.len() as i64);
+            Ok(())
+        }
+        Edit::ReshapeTarget { constant, position, repeat } => {
+            let mut target = match Graph::new(model).constant(constant)?.map(Tensor::into_data) {
+                Some(Data::I64(v)) => v,
+                _ => return Err(Error::bad_input(format!("`{constant}` is not a shape"))),
+            };
+            target[*position] = (kept.len() * repeat) as i64;
+            model.set_constant(constant, &Tensor::i64s(target))
         }
     }
-    Ok(())
+}
+
+/// The entries that channels own along an axis.
+fn entries(channels: &[usize], repeat: usize) -> Vec<usize> {
+    channels.iter().flat_map(|c| c * repeat..(c + 1) * repeat).collect()
 }
 
 /// The given entries along `axis`, in the given order.
@@ -175,6 +228,22 @@ fn select(t: &Tensor, axis: usize, entries: &[usize]) -> Result<Tensor> {
     }
     let mut shape = t.shape().to_vec();
     shape[axis] = entries.len();
+    Tensor::f32(shape, out)
+}
+
+/// The inverse of [`select`]: an axis of `size` with `t`'s entries at the given places and zeros elsewhere.
+fn scatter(t: &Tensor, axis: usize, entries: &[usize], size: usize) -> Result<Tensor> {
+    let data = t.as_f32()?;
+    let inner: usize = t.shape()[axis + 1..].iter().product();
+    let mut shape = t.shape().to_vec();
+    shape[axis] = size;
+    let mut out = vec![0.0; shape.iter().product()];
+    let blocks = data.chunks_exact((entries.len() * inner).max(1));
+    for (block, out) in blocks.zip(out.chunks_exact_mut((size * inner).max(1))) {
+        for (&e, values) in entries.iter().zip(block.chunks_exact(inner.max(1))) {
+            out[e * inner..(e + 1) * inner].copy_from_slice(values);
+        }
+    }
     Tensor::f32(shape, out)
 }
 

@@ -70,6 +70,8 @@ pub struct Groups {
     /// The groups, in the order of their first layer.
     pub groups: Vec<Group>,
     axes: HashMap<String, ChannelAxis>,
+    /// By layer: the group that its output channels belong to, and the one that it reads.
+    of_layer: HashMap<usize, (Option<usize>, Option<usize>)>,
 }
 
 impl Groups {
@@ -114,8 +116,8 @@ impl Groups {
     /// Multiply–adds of `layer` when group `g` keeps `kept[g]` channels.
     pub fn macs(&self, layer: &Layer, index: usize, kept: &[usize]) -> u64 {
         let share = |g: usize| kept[g] as f64 / self.groups[g].channels.max(1) as f64;
-        let out = self.groups.iter().position(|g| g.producers.contains(&index)).map_or(1.0, share);
-        let input = self.groups.iter().position(|g| g.consumers.contains(&index)).map_or(1.0, share);
+        let (produced, read) = self.of_layer.get(&index).copied().unwrap_or_default();
+        let (out, input) = (produced.map_or(1.0, share), read.map_or(1.0, share));
         let factor = if layer.kind == LayerKind::DepthwiseConv { out } else { out * input };
         (layer.macs as f64 * factor).round() as u64
     }
@@ -206,6 +208,11 @@ impl Tracker {
             }
         }
         let axes = self.axes.iter().map(|(t, a)| (t.clone(), ChannelAxis { group: number[&self.root(a.group)], ..*a })).collect();
-        Groups { groups, axes }
+        let mut of_layer: HashMap<usize, (Option<usize>, Option<usize>)> = HashMap::new();
+        for (number, group) in groups.iter().enumerate() {
+            group.producers.iter().for_each(|&layer| of_layer.entry(layer).or_default().0 = Some(number));
+            group.consumers.iter().for_each(|&layer| of_layer.entry(layer).or_default().1 = Some(number));
+        }
+        Groups { groups, axes, of_layer }
     }
 }

@@ -99,12 +99,12 @@ impl Lane {
         if is_constant {
             let inputs: Vec<Option<&Tensor>> = node.input.iter().map(|n| constants.get(n)).collect();
             let outputs = exec::eval_node(node, opset, &inputs)?;
-            let names = node.output.clone();
-            self.constants.extend(names.into_iter().zip(outputs));
+            let named = named(node, outputs);
+            self.constants.extend(named);
         } else {
             let results = map_chunks(&self.chunks, |_, chunk| evaluate(chunk))?;
             for (chunk, outputs) in self.chunks.iter_mut().zip(results) {
-                chunk.extend(node.output.iter().cloned().zip(outputs));
+                chunk.extend(named(node, outputs));
             }
         }
         let dead: Vec<String> = self.nodes[self.next]
@@ -119,6 +119,11 @@ impl Lane {
         self.next += 1;
         Ok(())
     }
+}
+
+/// The outputs with their names; what the graph does not name is dropped (an empty name also stands for an input left out).
+fn named(node: &pb::NodeProto, outputs: Vec<Tensor>) -> Vec<(String, Tensor)> {
+    node.output.iter().cloned().zip(outputs).filter(|(name, _)| !name.is_empty()).collect()
 }
 
 /// Applies `f` to every chunk over all cores; results come back in the chunks' order.

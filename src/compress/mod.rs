@@ -15,7 +15,7 @@ mod repair;
 mod rules;
 mod statistics;
 
-pub use channels::{ChannelShare, prune_channels};
+pub use channels::{ChannelShare, Pruned, cut_channels, prune_channels};
 pub use connections::prune_connections;
 pub use groups::{ChannelAxis, Edit, Group, Groups};
 pub use note::{Action, Note};

@@ -1,23 +1,45 @@
 //! Steps before any compression, each listed: constants get one reader each, BatchNormalization folds into convolutions.
 
 use super::Note;
-use crate::Result;
-use crate::model::Graph;
-use crate::onnx::{Attributes, Model, pb, tensor_to_proto};
+use crate::model::{Graph, node_label};
+use crate::onnx::{Attributes, Model, pb};
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 use std::collections::{HashMap, HashSet};
 
 /// Makes every constant have one reader, so that editing a layer's weights changes that layer alone: identity copies of
-/// constants are replaced by the constant, shared constants are cloned.
+/// constants are replaced by the constant, shared constants are cloned. Initializers that a file of IR version 3 lists as
+/// inputs too are constants from here on.
 ///
 /// # Errors
-/// A constant cannot be decoded.
+/// A constant cannot be decoded, or a node holds a graph of its own (If, Loop): what it reads is not followed.
 pub fn prepare(model: &Model) -> Result<(Model, Vec<Note>)> {
+    let has_subgraph = |n: &&pb::NodeProto| n.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
+    if let Some((index, node)) = model.graph().node.iter().enumerate().find(|(_, n)| has_subgraph(n)) {
+        return Err(Error::bad_input(format!("`{}` ({}) holds a graph of its own", node_label(node, index), node.op_type()))
+            .hint("models with control flow cannot be compressed; export without it"));
+    }
     let mut model = model.clone();
     let mut notes = Vec::new();
+    fix_initializers(&mut model, &mut notes);
     remove_identities(&mut model, &mut notes);
     untie(&mut model)?;
     Ok((model, notes))
+}
+
+/// Takes initializers off the list of inputs. There they are mere defaults that a caller may replace, their dimensions are
+/// stated twice, and one that is removed would turn into an input that must be fed. IR version 4 made them optional.
+fn fix_initializers(model: &mut Model, notes: &mut Vec<Note>) {
+    let names: HashSet<String> = model.graph().initializer.iter().map(|t| t.name().to_owned()).collect();
+    let before = model.graph().input.len();
+    model.graph_mut().input.retain(|i| !names.contains(i.name()));
+    let count = before - model.graph().input.len();
+    if model.proto().ir_version() < 4 {
+        model.proto_mut().set_ir_version(4);
+    }
+    if count > 0 {
+        notes.push(Note::step(format!("{count} initializers are no longer listed as inputs too")));
+    }
 }
 
 /// `Identity` of a constant (exporters merge equal tensors that way) disappears; its readers read the constant.
@@ -54,8 +76,8 @@ fn untie(model: &mut Model) -> Result<()> {
         let mut seen: HashSet<&str> = HashSet::new();
         for (index, node) in graph.nodes().iter().enumerate() {
             for (input, name) in node.input.iter().enumerate() {
-                let large = graph.constant_shape(name).is_some_and(|s| s.iter().product::<usize>() > 1);
-                if large
+                let is_layer = matches!(node.op_type(), "Conv" | "Gemm" | "MatMul");
+                if graph.constant_shape(name).is_some_and(|s| is_layer || s.iter().any(|&d| d != 1))
                     && !seen.insert(name)
                     && let Some(value) = graph.constant(name)?
                 {
@@ -64,10 +86,9 @@ fn untie(model: &mut Model) -> Result<()> {
             }
         }
     }
-    let graph = model.graph_mut();
-    for (node, input, value, name) in clones {
-        graph.initializer.push(tensor_to_proto(&name, &value));
-        graph.node[node].input[input] = name;
+    for (node, input, value, stem) in clones {
+        let name = model.add_initializer(&stem, &value);
+        model.graph_mut().node[node].input[input] = name;
     }
     Ok(())
 }
@@ -86,13 +107,11 @@ pub fn fold_batch_norms(model: &mut Model) -> Result<Vec<Note>> {
     let mut dead = HashSet::new();
     for fold in folds {
         model.set_constant(&fold.weight, &fold.new_weight)?;
-        let graph = model.graph_mut();
-        let conv = &mut graph.node[fold.conv];
-        let bias = format!("{}__bias", fold.weight);
-        conv.input.resize(2, String::new());
-        conv.input.push(bias.clone());
+        let bias = model.add_initializer(&format!("{}__bias", fold.weight), &fold.new_bias);
+        let conv = &mut model.graph_mut().node[fold.conv];
+        conv.input.truncate(2);
+        conv.input.push(bias);
         conv.output[0].clone_from(&fold.output);
-        graph.initializer.push(tensor_to_proto(&bias, &fold.new_bias));
         dead.insert(fold.norm);
     }
     let mut index = 0;
@@ -117,9 +136,12 @@ fn find_folds(model: &Model) -> Result<Vec<Fold>> {
     let graph = Graph::new(model);
     let mut folds = Vec::new();
     for (norm, node) in graph.nodes().iter().enumerate().filter(|(_, n)| n.op_type() == "BatchNormalization") {
+        if node.input.len() != 5 || node.output.is_empty() {
+            continue;
+        }
         let Some(conv) = graph.producer(&node.input[0]).filter(|&p| graph.node(p).op_type() == "Conv") else { continue };
         let conv_node = graph.node(conv);
-        if graph.consumers(&node.input[0]).len() != 1 || graph.is_output(&node.input[0]) || node.input.len() != 5 {
+        if graph.consumers(&node.input[0]).len() != 1 || graph.is_output(&node.input[0]) || conv_node.input.len() < 2 {
             continue;
         }
         let Some(weight) = graph.constant(&conv_node.input[1])? else { continue };
@@ -147,7 +169,7 @@ fn constants(graph: &Graph<'_>, node: &pb::NodeProto) -> Result<Option<[Tensor; 
 
 /// In double precision, so that folding costs no accuracy. `None` when sizes do not fit.
 fn folded(mut weight: Tensor, bias: Option<Tensor>, bn: &[Tensor; 4], epsilon: f32) -> Result<Option<(Tensor, Tensor)>> {
-    let channels = weight.shape()[0];
+    let Some(&channels) = weight.shape().first() else { return Ok(None) };
     let [gamma, beta, mean, var] = [bn[0].as_f32()?, bn[1].as_f32()?, bn[2].as_f32()?, bn[3].as_f32()?];
     if [gamma, beta, mean, var].iter().any(|v| v.len() != channels) || bias.as_ref().is_some_and(|b| b.len() != channels) {
         return Ok(None);
@@ -166,12 +188,14 @@ fn folded(mut weight: Tensor, bias: Option<Tensor>, bn: &[Tensor; 4], epsilon: f
     Ok(Some((weight, Tensor::f32([channels], new_bias)?)))
 }
 
-/// Removes initializers that nothing reads (dead weights would stay in the file, and a user pays for their bytes).
+/// Removes constants that nothing reads (dead weights would stay in the file, and a user pays for their bytes).
 pub(super) fn remove_dead_constants(model: &mut Model) {
     let live: HashSet<String> = {
         let graph = model.graph();
         let read = graph.node.iter().flat_map(|n| n.input.iter().cloned());
         read.chain(graph.output.iter().map(|o| o.name().to_owned())).collect()
     };
-    model.graph_mut().initializer.retain(|t| live.contains(t.name()));
+    let graph = model.graph_mut();
+    graph.initializer.retain(|t| live.contains(t.name()));
+    graph.node.retain(|n| n.op_type() != "Constant" || n.output.iter().any(|o| live.contains(o)));
 }

@@ -7,7 +7,7 @@
 use super::note::Note;
 use super::prepare::{prepare, remove_dead_constants};
 use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, Weight, layers};
-use crate::onnx::{Attributes, Model, pb, tensor_to_proto};
+use crate::onnx::{Attributes, Model, pb};
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
 
@@ -81,23 +81,22 @@ fn quantize_layer(model: &mut Model, layer: &Layer, weight: &Weight, bits: u32) 
     let integers: Vec<i8> = data.iter().enumerate().map(|(i, &v)| quantize(v, scales[channel_of(i)], bits)).collect();
     let error = relative_error(data, &integers, |i| scales[channel_of(i)]);
 
-    let stem = weight.name.clone();
-    let names = [format!("{stem}__q"), format!("{stem}__scale"), format!("{stem}__zero")];
+    let stem = &weight.name;
     let tensors = [
         Tensor::new(weight.shape.clone(), Data::I8(integers))?,
         Tensor::f32([channels], scales)?,
         Tensor::new(vec![channels], Data::I8(vec![0; channels]))?,
     ];
-    let graph = model.graph_mut();
-    graph.initializer.extend(names.iter().zip(&tensors).map(|(n, t)| tensor_to_proto(n, t)));
-    let output = format!("{stem}__dequantized");
+    let names: Vec<String> =
+        ["q", "scale", "zero"].iter().zip(&tensors).map(|(end, t)| model.add_initializer(&format!("{stem}__{end}"), t)).collect();
+    let output = model.free_name(&format!("{stem}__dequantized"));
     let mut node = pb::NodeProto::new();
     node.set_op_type("DequantizeLinear".into());
     node.set_name(format!("{stem}__dequantize"));
-    node.input = names.to_vec();
+    node.input = names;
     node.output = vec![output.clone()];
     node.set_int("axis", weight.output_axis as i64);
-    graph.node[layer.node].input[1] = output;
+    model.graph_mut().node[layer.node].input[1] = output;
     let note = Note::changed(&layer.name, format!("{} weights to {bits} bits, weight error {:.2} %", data.len(), error * 100.0));
     Ok((node, note))
 }
@@ -123,7 +122,7 @@ fn best_scale(row: &[f32], bits: u32) -> f32 {
     }
     let plain = max / hi;
     let squared = |s: f32| row.iter().map(|&v| f64::from(v - s * f32::from(quantize(v, s, bits))).powi(2)).sum::<f64>();
-    let candidates = (20..=110).map(|p| plain * p as f32 / 100.0).filter(|s| *s > f32::MIN_POSITIVE);
+    let candidates = (20..=110).map(|p| plain * (p as f32 / 100.0)).filter(|s| *s > f32::MIN_POSITIVE);
     let best = candidates.map(|s| (squared(s), s)).min_by(|a, b| a.0.total_cmp(&b.0)).map_or(plain, |(_, s)| s);
     let (mut wq, mut qq) = (0.0f64, 0.0f64);
     for &v in row {

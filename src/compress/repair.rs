@@ -8,7 +8,7 @@ use super::lanes::{Lane, map_chunks};
 use super::note::Note;
 use super::statistics::{Centred, Moments, Rows};
 use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, layers};
-use crate::onnx::{Model, tensor_to_proto};
+use crate::onnx::Model;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -72,7 +72,7 @@ pub(super) fn refit(variant: &mut Model, plan: &Plan<'_>, calibration: &Calibrat
     let nodes = variant.graph().node.len();
     let mut original = Lane::new(plan.original, calibration.input(), calibration.chunks())?;
     let mut lane = Lane::new(variant, calibration.input(), calibration.chunks())?;
-    let targets: HashMap<usize, Target> = layer_list.iter().filter_map(|l| Some((l.node, Target::of(variant, l)?))).collect();
+    let targets: HashMap<usize, Target> = layer_list.iter().filter_map(|l| Some((l.node, Target::of(variant, &facts, l)?))).collect();
     targets.values().for_each(|t| original.pin(&t.tensor));
     let mut notes = Vec::new();
     for index in 0..nodes {
@@ -103,19 +103,21 @@ struct Target {
 }
 
 impl Target {
-    fn of(model: &Model, layer: &Layer) -> Option<Self> {
+    fn of(model: &Model, facts: &Facts, layer: &Layer) -> Option<Self> {
         layer.weight.as_ref().filter(|w| w.encoding == Encoding::Float(32))?;
         let graph = Graph::new(model);
         let node = graph.node(layer.node);
         let mut target = Target { tensor: node.output[0].clone(), node: layer.node, bias: layer.bias.clone(), minus: None };
         if layer.kind == LayerKind::MatMul
             && let Some((add, other)) = only_add(&graph, &target.tensor)
-            && graph.constant_shape(&other).is_some_and(|s| s.len() == 1)
+            && graph.constant_shape(&other).as_deref() == layer.output_shape.last().map(std::slice::from_ref)
         {
             target = Target { tensor: graph.node(add).output[0].clone(), node: add, bias: Some(other), minus: None };
         }
         if let Some((add, other)) = only_add(&graph, &target.tensor)
             && !graph.is_constant(&other)
+            // A summand that is broadcast has no value of its own for each output.
+            && facts.shape(&other) == Some(&layer.output_shape)
             && graph.producer(&other).is_none_or(|p| p < layer.node)
         {
             target = Target { tensor: graph.node(add).output[0].clone(), node: add, minus: Some(other), ..target };
@@ -128,7 +130,8 @@ impl Target {
 fn only_add(graph: &Graph<'_>, tensor: &str) -> Option<(usize, String)> {
     let [reader] = graph.consumers(tensor) else { return None };
     let node = graph.node(reader.node);
-    (node.op_type() == "Add" && !graph.is_output(tensor)).then(|| (reader.node, node.input[1 - reader.input].clone()))
+    let other = node.input.get(1usize.checked_sub(reader.input)?)?;
+    (node.op_type() == "Add" && !node.output.is_empty() && !graph.is_output(tensor)).then(|| (reader.node, other.clone()))
 }
 
 /// Fits one layer and writes its new weights and bias into the model and the lane.
@@ -274,21 +277,24 @@ pub(super) fn tensor_from_matrix(w: &[f64], shape: &[usize], output_axis: usize)
     Tensor::f32(shape, data)
 }
 
-/// Adds a zero bias to every convolution and Gemm that has none, so that a refit can use it.
+/// Gives every convolution and Gemm a bias with one value per output, so that a refit can use it: zeros where there is
+/// none, and repeated where a Gemm broadcasts a single one.
 pub(super) fn add_missing_biases(model: &mut Model) -> Result<()> {
     let facts = Facts::infer(model, 1)?;
     let list = layers(&Graph::new(model), &facts)?;
     for layer in list {
         let (Some(weight), LayerKind::Conv | LayerKind::DepthwiseConv | LayerKind::Gemm) = (&layer.weight, layer.kind) else { continue };
-        let node = &model.graph().node[layer.node];
-        if layer.bias.is_some() || node.input.get(2).is_some_and(|b| !b.is_empty()) {
-            continue;
-        }
-        let name = format!("{}__bias", weight.name);
-        let zeros = Tensor::f32([weight.shape[weight.output_axis]], vec![0.0; weight.shape[weight.output_axis]])?;
-        let graph = model.graph_mut();
-        graph.initializer.push(tensor_to_proto(&name, &zeros));
-        let node = &mut graph.node[layer.node];
+        let outputs = weight.shape[weight.output_axis];
+        let value = match &layer.bias {
+            Some(name) => match Graph::new(model).constant(name)? {
+                Some(b) if b.len() == 1 && outputs != 1 => b.as_f32()?[0],
+                _ => continue,
+            },
+            None if model.graph().node[layer.node].input.get(2).is_some_and(|b| !b.is_empty()) => continue,
+            None => 0.0,
+        };
+        let name = model.add_initializer(&format!("{}__bias", weight.name), &Tensor::f32([outputs], vec![value; outputs])?);
+        let node = &mut model.graph_mut().node[layer.node];
         node.input.resize(2, String::new());
         node.input.push(name);
     }

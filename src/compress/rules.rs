@@ -11,6 +11,9 @@ pub(super) fn follow(t: &mut Tracker, graph: &Graph<'_>, facts: &Facts, index: u
     let node = graph.node(index);
     let step = Step { graph, facts, node, index };
     match node.op_type() {
+        op if !node.is_standard() => {
+            step.freeze_all(t, &format!("channels are not followed through {op} of the domain `{}`", node.domain()));
+        }
         "Conv" | "Gemm" | "MatMul" => step.layer(t, layer),
         "Relu" | "LeakyRelu" | "Clip" | "Sigmoid" | "Tanh" | "HardSigmoid" | "HardSwish" | "Elu" | "Selu" | "Gelu" | "Erf" | "Softplus"
         | "Identity" | "Dropout" | "Neg" | "Abs" | "Sqrt" | "Reciprocal" | "Exp" | "Log" | "Cast" | "Mish" => step.pass(t),
@@ -83,6 +86,10 @@ impl Step<'_, '_> {
         match layer.kind {
             LayerKind::DepthwiseConv => {
                 let Some(x) = x else { return };
+                let computed_bias = layer.bias.is_none() && self.node.input.get(2).is_some_and(|b| !b.is_empty());
+                if x.axis != 1 || x.repeat != 1 || computed_bias {
+                    return self.freeze_all(t, &format!("`{}` reads them along another axis, or its bias is computed", layer.name));
+                }
                 let set = t.set_mut(x.group);
                 set.producers.push(number);
                 set.edits.push(slice(&weight.name, 0, 1));
@@ -190,7 +197,7 @@ impl Step<'_, '_> {
         if !flattens {
             return self.freeze_all(t, &format!("`{label}` rearranges them"));
         }
-        let repeat = a.repeat * from[2..].iter().product::<usize>();
+        let repeat = a.repeat * from.iter().skip(2).product::<usize>();
         if self.node.op_type() == "Reshape" {
             let target = self.node.input.get(1).map_or("", String::as_str);
             let position = match self.graph.constant(target).ok().flatten().as_ref().and_then(|v| v.as_i64().ok()?.get(1).copied()) {

@@ -1,7 +1,7 @@
 //! What the protocol needs of the world, so that it also runs on a virtual clock with a simulated counter.
 
 use crate::Result;
-use crate::runner::{Memory, Ran};
+use crate::engine::runner::{Memory, Ran};
 use crate::units::Seconds;
 
 /// The machine on which subjects are run.

@@ -5,7 +5,7 @@ use super::executor::{Executor, Process};
 use super::plan::{Plan, Subject};
 use super::samples::rotation;
 use crate::Result;
-use crate::runner::{Job, Memory, Program, Ran, Runner};
+use crate::engine::runner::{Job, Memory, Program, Ran, Runner};
 use crate::sys::{Host, allowed_cpus, pin_current_thread};
 use crate::units::Seconds;
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use super::summarise::{Run, summarise};
 use super::warmup::warm_up;
 use super::windows::{Window, idle, length, settle, window};
 use crate::energy::Meter;
-use crate::runner::{Memory, Program};
+use crate::engine::runner::{Memory, Program};
 use crate::units::{Bytes, Seconds, Watts};
 use crate::{Error, ErrorKind, Result};
 use rand::SeedableRng;

@@ -1,7 +1,7 @@
 //! The inputs that a measurement rotates over.
 
 use crate::engine::Spec;
-use crate::runner::MAX_SLOTS;
+use crate::engine::runner::MAX_SLOTS;
 use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};

@@ -47,7 +47,7 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
     let inferences: u64 = counted.iter().map(|w| w.inferences).sum();
     let wall: Seconds = counted.iter().map(|w| w.wall).sum();
     let energy = energy(run, track, reference, &mut warnings);
-    general_warnings(run, track, counted.len(), &mut warnings);
+    general_warnings(run, track, &counted, &mut warnings);
     Ok(Measurement {
         energy,
         latency: Latency { mean, p50, p90, p99, ratio },
@@ -101,7 +101,7 @@ fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mu
     })
 }
 
-fn general_warnings(run: &Run<'_>, track: &Track, counted: usize, warnings: &mut Vec<Warning>) {
+fn general_warnings(run: &Run<'_>, track: &Track, counted: &[&Window], warnings: &mut Vec<Warning>) {
     let processes = track.rounds.len();
     if track.unsteady > 0 {
         warnings.push(Warning::Unsteady { processes: track.unsteady, of: processes });
@@ -109,9 +109,14 @@ fn general_warnings(run: &Run<'_>, track: &Track, counted: usize, warnings: &mut
     if processes < run.planned {
         warnings.push(Warning::TimeOver { processes, planned: run.planned });
     }
+    let shared = counted.iter().filter(|w| w.remark.is_some()).count();
+    // A single one is a passing cron job.
+    if shared * 10 > counted.len() {
+        warnings.push(Warning::Shared { windows: shared, of: counted.len() });
+    }
     let all = processes * run.plan.blocks;
-    if let (true, Some((reason, _))) = (counted < all, track.invalid.iter().max_by_key(|(_, n)| **n)) {
-        warnings.push(Warning::InvalidWindows { kept: counted, of: all, reason: reason.clone() });
+    if let (true, Some((reason, _))) = (counted.len() < all, track.invalid.iter().max_by_key(|(_, n)| **n)) {
+        warnings.push(Warning::InvalidWindows { kept: counted.len(), of: all, reason: reason.clone() });
     }
 }
 

@@ -14,7 +14,7 @@ const TOLERANCE: f64 = 0.03;
 /// Running time before which nothing is called steady: page faults, frequency and caches need that long.
 const LEAST: Seconds = Seconds(0.1);
 /// Running time after which a process counts as never steady.
-const MOST: Seconds = Seconds(3.0);
+const MOST: Seconds = Seconds(2.0);
 
 /// How a process is after its warm-up.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,7 +32,7 @@ impl Warmed {
     }
 }
 
-/// Runs `process` in chunks of about 10 ms until the medians of the last five chunks agree within 3 %, for 0.1 to 3 s of
+/// Runs `process` in chunks of about 10 ms until the medians of the last five chunks agree within 3 %, for 0.1 to 2 s of
 /// running time. (A single slow run beyond that still counts as a chunk.)
 pub(super) fn warm_up(process: &mut dyn Process) -> Result<Warmed> {
     let first = process.run(1)?;

@@ -15,6 +15,8 @@ pub(super) enum Warning {
     NoEnergy { reason: String },
     /// Latency comes from disturbed windows, there being no others.
     DisturbedLatency,
+    /// Others were busy elsewhere on the machine while a process-share meter was read.
+    Shared { windows: usize, of: usize },
     /// Idle power could not be measured.
     NoIdle,
     /// Net energy per inference includes zero.
@@ -46,6 +48,10 @@ impl fmt::Display for Warning {
             Warning::DisturbedLatency => {
                 f.write_str("no window was free of disturbance, so latency comes from disturbed ones; repeat it when the machine is quiet")
             }
+            Warning::Shared { windows, of } => write!(
+                f,
+                "other processes were busy on other cores in {windows} of {of} windows, and caches and memory are shared; trust ratios more than absolute figures, or repeat it when the machine is quiet"
+            ),
             Warning::NoIdle => f.write_str(
                 "idle power could not be measured in at least two rounds, so there is no net energy; repeat it when the machine is quiet",
             ),

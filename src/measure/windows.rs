@@ -3,7 +3,7 @@
 use super::executor::{Executor, Process};
 use super::plan::Plan;
 use crate::Result;
-use crate::energy::{Meter, MeterInfo, Target, WindowEnergy, read_after_tick};
+use crate::energy::{Meter, MeterInfo, Scope, Target, WindowEnergy, read_after_tick};
 use crate::units::{Joules, Seconds, Watts};
 
 /// Updates of the meter's counter that a window should span: the edges then err by less than 1 %.
@@ -28,6 +28,8 @@ pub(super) struct Window {
     pub(super) energy: Result<Joules, String>,
     /// What others did, when it was too much.
     pub(super) disturbance: Option<String>,
+    /// What others did elsewhere on the machine: the window counts, the reader should know.
+    pub(super) remark: Option<String>,
     /// Nanoseconds of each run.
     pub(super) latencies: Vec<u64>,
 }
@@ -76,10 +78,15 @@ pub(super) fn window(
         let ran = process.run(runs)?;
         let end = meter.read(target);
         let span = executor.now() - began;
-        let disturbance = executor.disturbance(ran.cpu, plan.disturbance);
+        let others = executor.disturbance(ran.cpu, plan.disturbance);
+        // A meter that sees the machine sees what others burn; one that sees the process only suffers when it was held up.
+        let (disturbance, remark) = match meter.info().scope {
+            Scope::ProcessShare => (held_up(ran.cpu, ran.wall), others),
+            _ => (others, None),
+        };
         let energy = energy(meter.energy(&start, &end));
         let latencies = process.latencies()?;
-        let window = Window { inferences: runs * batch as u64, span, wall: ran.wall, energy, disturbance, latencies };
+        let window = Window { inferences: runs * batch as u64, span, wall: ran.wall, energy, disturbance, remark, latencies };
         let Some(reason) = window.invalid() else { return Ok(window) };
         invalid(reason);
         if tried == plan.retries {
@@ -89,6 +96,16 @@ pub(super) fn window(
         executor.idle(PAUSE * f64::from(1u32 << tried.min(10)));
         tried += 1;
     }
+}
+
+/// The share of a window that a process may spend waiting for its core.
+const WAITING: f64 = 0.25;
+
+/// Why a window of one process does not count: others, or the hypervisor, held its core for too long. (Engines with several
+/// threads use more CPU time than wall time and are not judged by this.)
+fn held_up(cpu: Seconds, wall: Seconds) -> Option<String> {
+    let share = 1.0 - cpu / Seconds(wall.0.max(f64::MIN_POSITIVE));
+    (share > WAITING).then(|| format!("its core was taken by others for {:.0} % of the window", 100.0 * share))
 }
 
 /// Power of the idle machine over one window; `None` when it was disturbed or unreadable every time.

@@ -141,6 +141,25 @@ pub fn node_label(node: &pb::NodeProto, index: usize) -> String {
 }
 
 impl Model {
+    /// Adds an initializer and returns its name: `stem`, or `stem_2`, `stem_3`, … when the graph has that name already.
+    pub fn add_initializer(&mut self, stem: &str, value: &Tensor) -> String {
+        let name = self.free_name(stem);
+        self.graph_mut().initializer.push(crate::onnx::tensor_to_proto(&name, value));
+        name
+    }
+
+    /// `stem`, or the first of `stem_2`, `stem_3`, … that no tensor of the graph has.
+    pub fn free_name(&self, stem: &str) -> String {
+        let graph = self.graph();
+        let taken = |name: &str| {
+            graph.initializer.iter().any(|t| t.name() == name)
+                || graph.input.iter().any(|i| i.name() == name)
+                || graph.node.iter().any(|n| n.output.iter().any(|o| o == name))
+        };
+        let numbered = (2..).map(|i| format!("{stem}_{i}"));
+        std::iter::once(stem.to_owned()).chain(numbered).find(|n| !taken(n)).unwrap_or_default()
+    }
+
     /// Replaces the constant `name` (initializer or Constant node).
     ///
     /// # Errors

@@ -63,6 +63,8 @@ impl Facts {
             match shape_rules::outputs(node, opset, &facts).map_err(in_context)? {
                 Ok(outputs) => {
                     for (name, fact) in node.output.iter().zip(outputs).filter(|(n, _)| !n.is_empty()) {
+                        // From here on products of dimensions cannot overflow.
+                        eval::count(&fact.shape).map_err(in_context)?;
                         facts.facts.insert(name.clone(), fact);
                     }
                 }
@@ -131,7 +133,8 @@ impl Facts {
         let (Some(shape), Some(dtype)) = (graph.constant_shape(name), graph.constant_type(name).and_then(dtype_from_onnx)) else {
             return Ok(());
         };
-        if shape.iter().product::<usize>() <= MAX_FOLDED
+        let elements = eval::count(&shape).map_err(|e| e.context(format!("constant `{name}`")))?;
+        if elements <= MAX_FOLDED
             && let Some(value) = graph.constant(name)?
         {
             self.values.insert(name.to_owned(), value);
@@ -169,5 +172,7 @@ fn input_fact(input: &crate::onnx::pb::ValueInfoProto, batch: usize) -> Result<O
             .hint("fix the other dimensions when exporting the model")),
         }
     });
-    Ok(Some(Fact { dtype, shape: shape.collect::<Result<_>>()? }))
+    let shape = shape.collect::<Result<Vec<_>>>()?;
+    eval::count(&shape).map_err(|e| e.context(format!("input `{}`", input.name())))?;
+    Ok(Some(Fact { dtype, shape }))
 }

@@ -110,7 +110,7 @@ pub struct Totals {
 pub fn layers(graph: &Graph<'_>, facts: &Facts) -> Result<Vec<Layer>> {
     let mut out = Vec::new();
     for (index, node) in graph.nodes().iter().enumerate() {
-        if !matches!(node.op_type(), "Conv" | "Gemm" | "MatMul") {
+        if !node.is_standard() || !matches!(node.op_type(), "Conv" | "Gemm" | "MatMul") {
             continue;
         }
         let name = graph.label(index);
@@ -145,7 +145,16 @@ pub fn layers(graph: &Graph<'_>, facts: &Facts) -> Result<Vec<Layer>> {
         let bias = node.input.get(2).filter(|b| graph.is_constant(b)).cloned();
         let bias_len = bias.as_deref().and_then(|b| graph.constant_shape(b)).map_or(0, |s| s.iter().product::<usize>());
         let params = weight.as_ref().map_or(0, Weight::len) + bias_len;
-        out.push(Layer { node: index, name, kind, weight, bias, output_shape: output, macs: outputs * per_output, params: params as u64 });
+        out.push(Layer {
+            node: index,
+            name,
+            kind,
+            weight,
+            bias,
+            output_shape: output,
+            macs: outputs.saturating_mul(per_output),
+            params: params as u64,
+        });
     }
     Ok(out)
 }
@@ -153,7 +162,7 @@ pub fn layers(graph: &Graph<'_>, facts: &Facts) -> Result<Vec<Layer>> {
 /// The weights behind input `name`: a constant, or an integer constant behind DequantizeLinear.
 fn weight(graph: &Graph<'_>, name: &str, output_axis: usize, input_axis: usize) -> Result<Option<Weight>> {
     let (name, quantized) = match graph.producer(name).map(|p| graph.node(p)) {
-        Some(node) if node.op_type() == "DequantizeLinear" => (node.input[0].as_str(), true),
+        Some(node) if node.op_type() == "DequantizeLinear" => (node.input.first().map_or("", String::as_str), true),
         _ => (name, false),
     };
     let (Some(shape), Some(code)) = (graph.constant_shape(name), graph.constant_type(name)) else { return Ok(None) };
@@ -194,7 +203,7 @@ pub fn totals(graph: &Graph<'_>, layers: &[Layer]) -> Result<Totals> {
         .collect();
     for t in &graph.model().graph().initializer {
         if t.data_type() == float && !t.dims.is_empty() && !scales.contains(t.name()) && !graph.consumers(t.name()).is_empty() {
-            params += t.dims.iter().map(|&d| d.max(0) as u64).product::<u64>();
+            params += t.dims.iter().fold(1, |n: u64, &d| n.saturating_mul(d.max(0) as u64));
         }
     }
     let count: u64 = weights.iter().map(|w| w.len() as u64).sum();
@@ -204,7 +213,12 @@ pub fn totals(graph: &Graph<'_>, layers: &[Layer]) -> Result<Totals> {
         zeros += graph.constant(name)?.map_or(0, |t| zero_count(&t));
     }
     let share = |x: f64| if count == 0 { 0.0 } else { x / count as f64 };
-    Ok(Totals { params, macs: layers.iter().map(|l| l.macs).sum(), weight_bits: share(bits), sparsity: share(zeros as f64) })
+    Ok(Totals {
+        params,
+        macs: layers.iter().fold(0, |n, l| n.saturating_add(l.macs)),
+        weight_bits: share(bits),
+        sparsity: share(zeros as f64),
+    })
 }
 
 /// Number of exact zeros.

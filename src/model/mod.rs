@@ -7,6 +7,7 @@ mod graph;
 mod infer;
 mod layers;
 mod shape_rules;
+mod shape_windows;
 
 pub use graph::{Graph, Use, node_label};
 pub use infer::{Fact, Facts};

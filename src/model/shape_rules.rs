@@ -1,16 +1,21 @@
 //! One shape rule per operator: dimensions and type of the outputs from those of the inputs.
 
+use super::eval::{broadcast, count};
 use super::infer::{Fact, Facts};
+use super::shape_windows::{conv, pool};
 use crate::onnx::{Attributes, dtype_from_onnx, pb};
 use crate::tensor::DType;
 use crate::{Error, Result};
 
 /// The outer result is for graphs that contradict themselves; the inner error says why the outputs stay unknown.
-type Rule = Result<std::result::Result<Vec<Fact>, String>>;
+pub(super) type Rule = Result<std::result::Result<Vec<Fact>, String>>;
 
 /// Dimensions of all outputs of `node`.
 pub(super) fn outputs(node: &pb::NodeProto, opset: i64, facts: &Facts) -> Rule {
     let op = node.op_type();
+    if !node.is_standard() {
+        return Ok(Err(format!("there is no shape rule for {op} of the domain `{}`", node.domain())));
+    }
     let input = |i: usize| node.input.get(i).filter(|n| !n.is_empty()).and_then(|n| facts.get(n));
     let Some(x) = input(0) else { return Ok(Err(format!("the shape of the first input of {op} is not known"))) };
     let like = |shape: Vec<usize>| Ok(Ok(vec![Fact { dtype: x.dtype, shape }]));
@@ -139,7 +144,7 @@ pub(super) fn outputs(node: &pb::NodeProto, opset: i64, facts: &Facts) -> Rule {
         "Pad" => match ints(node, 1, "pads", facts) {
             Some(p) if p.len() == 2 * x.shape.len() => {
                 let rank = x.shape.len();
-                like((0..rank).map(|i| (x.shape[i] as i64 + p[i] + p[i + rank]).max(0) as usize).collect())
+                like((0..rank).map(|i| (x.shape[i] as i64).saturating_add(p[i]).saturating_add(p[i + rank]).max(0) as usize).collect())
             }
             _ => Ok(Err("the pads are computed from data".into())),
         },
@@ -176,20 +181,6 @@ fn axes(node: &pb::NodeProto, index: usize, facts: &Facts, rank: usize) -> Resul
     ints(node, index, "axes", facts).map(|a| a.iter().map(|&a| axis_of(a, rank)).collect()).transpose()
 }
 
-/// Multidirectional broadcasting of two shapes.
-fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
-    let rank = a.len().max(b.len());
-    let dim = |s: &[usize], i: usize| if i + s.len() >= rank { s[i + s.len() - rank] } else { 1 };
-    (0..rank)
-        .map(|i| match (dim(a, i), dim(b, i)) {
-            (x, y) if x == y => Ok(x),
-            (1, y) => Ok(y),
-            (x, 1) => Ok(x),
-            _ => Err(Error::bad_input(format!("shapes {a:?} and {b:?} do not broadcast"))),
-        })
-        .collect()
-}
-
 fn broadcast_all(node: &pb::NodeProto, facts: &Facts, dtype: DType, from: usize) -> Rule {
     let mut shape = Vec::new();
     for name in node.input.iter().skip(from) {
@@ -199,67 +190,6 @@ fn broadcast_all(node: &pb::NodeProto, facts: &Facts, dtype: DType, from: usize)
         }
     }
     Ok(Ok(vec![Fact { dtype, shape }]))
-}
-
-/// One spatial output size: floor or ceil of (in + pads − effective kernel) / stride + 1; SAME is ceil(in / stride).
-fn window(node: &pb::NodeProto, input: &[usize], kernel: &[usize], ceil: bool) -> Result<Vec<usize>> {
-    let spatial = kernel.len();
-    let given = |name: &str, default: i64, len: usize| -> Result<Vec<usize>> {
-        let v = node.ints(name).map_or_else(|| vec![default; len], <[i64]>::to_vec);
-        if v.len() != len || v.iter().any(|&x| x < i64::from(name != "pads")) {
-            return Err(Error::bad_input(format!("`{name}` must be {len} numbers, found {v:?}")));
-        }
-        Ok(v.into_iter().map(|x| x as usize).collect())
-    };
-    let strides = given("strides", 1, spatial)?;
-    let dilations = given("dilations", 1, spatial)?;
-    let pads = given("pads", 0, 2 * spatial)?;
-    let auto = node.string("auto_pad").unwrap_or("NOTSET");
-    (0..spatial)
-        .map(|i| {
-            let effective = (kernel[i] - 1) * dilations[i] + 1;
-            if auto.starts_with("SAME") {
-                return Ok(input[i].div_ceil(strides[i]));
-            }
-            let padded = input[i] + if auto == "VALID" { 0 } else { pads[i] + pads[i + spatial] };
-            let free = padded
-                .checked_sub(effective)
-                .ok_or_else(|| Error::bad_input(format!("a window of {effective} does not fit into {padded} (padding included)")))?;
-            let mut out = if ceil { free.div_ceil(strides[i]) } else { free / strides[i] } + 1;
-            // With ceil_mode a last window that would start in the padding on the right is dropped (ONNX, AveragePool).
-            if ceil && (out - 1) * strides[i] >= input[i] + pads[i] {
-                out -= 1;
-            }
-            Ok(out)
-        })
-        .collect()
-}
-
-fn conv(node: &pb::NodeProto, x: &Fact, w: &Fact) -> Rule {
-    let group = node.int("group").unwrap_or(1).max(1) as usize;
-    if x.shape.len() < 3 || w.shape.len() != x.shape.len() || w.shape.contains(&0) {
-        return Err(Error::bad_input(format!("input {:?} and weights {:?} do not fit", x.shape, w.shape)));
-    }
-    if x.shape[1] != w.shape[1] * group {
-        return Err(Error::bad_input(format!(
-            "the input has {} channels, the weights are for {} ({} groups of {})",
-            x.shape[1],
-            w.shape[1] * group,
-            group,
-            w.shape[1]
-        )));
-    }
-    let spatial = window(node, &x.shape[2..], &w.shape[2..], false)?;
-    Ok(Ok(vec![Fact { dtype: x.dtype, shape: [&[x.shape[0], w.shape[0]][..], &spatial].concat() }]))
-}
-
-fn pool(node: &pb::NodeProto, x: &Fact) -> Rule {
-    let kernel: Vec<usize> = node.ints("kernel_shape").unwrap_or(&[]).iter().map(|&k| k.max(0) as usize).collect();
-    if x.shape.len() < 3 || kernel.len() + 2 != x.shape.len() || kernel.contains(&0) {
-        return Err(Error::bad_input(format!("kernel {kernel:?} does not fit the input {:?}", x.shape)));
-    }
-    let spatial = window(node, &x.shape[2..], &kernel, node.int("ceil_mode") == Some(1))?;
-    Ok(Ok(vec![Fact { dtype: x.dtype, shape: [&x.shape[..2], &spatial].concat() }]))
 }
 
 fn gemm(node: &pb::NodeProto, a: &Fact, b: &Fact) -> Rule {
@@ -289,7 +219,7 @@ fn matmul(a: &Fact, b: &Fact) -> Rule {
 }
 
 fn reshape(shape: &[usize], target: &[i64], allow_zero: bool) -> Result<Vec<usize>> {
-    let total: usize = shape.iter().product();
+    let total = count(shape)?;
     let mismatch = || Error::bad_input(format!("{shape:?} cannot be reshaped to {target:?}"));
     let mut out = Vec::with_capacity(target.len());
     for (i, &d) in target.iter().enumerate() {
@@ -300,13 +230,13 @@ fn reshape(shape: &[usize], target: &[i64], allow_zero: bool) -> Result<Vec<usiz
         });
     }
     if let Some(free) = target.iter().position(|&d| d == -1) {
-        let rest: usize = out.iter().product();
+        let rest = count(&out)?;
         if rest == 0 || total % rest != 0 {
             return Err(mismatch());
         }
         out[free] = total / rest;
     }
-    if out.iter().product::<usize>() == total { Ok(out) } else { Err(mismatch()) }
+    if count(&out)? == total { Ok(out) } else { Err(mismatch()) }
 }
 
 fn concat(node: &pb::NodeProto, x: &Fact, facts: &Facts) -> Rule {
@@ -314,7 +244,7 @@ fn concat(node: &pb::NodeProto, x: &Fact, facts: &Facts) -> Rule {
     let mut shape = x.shape.clone();
     for name in node.input.iter().skip(1) {
         match facts.shape(name) {
-            Some(s) if s.len() == shape.len() => shape[axis] += s[axis],
+            Some(s) if s.len() == shape.len() => shape[axis] = shape[axis].saturating_add(s[axis]),
             Some(s) => return Err(Error::bad_input(format!("cannot join {:?} and {s:?}", x.shape))),
             None => return Ok(Err(format!("the shape of `{name}` is not known"))),
         }
@@ -332,7 +262,7 @@ fn split(node: &pb::NodeProto, x: &Fact, facts: &Facts) -> Rule {
             (0..parts).map(|i| size.min(x.shape[axis].saturating_sub(i * size))).collect()
         }
     };
-    if sizes.len() != parts || sizes.iter().sum::<usize>() != x.shape[axis] {
+    if sizes.len() != parts || sizes.iter().fold(0usize, |n, &s| n.saturating_add(s)) != x.shape[axis] {
         return Err(Error::bad_input(format!("{} cannot be split into {sizes:?}", x.shape[axis])));
     }
     let part = |size| {
@@ -378,6 +308,7 @@ fn slice(node: &pb::NodeProto, opset: i64, x: &Fact, facts: &Facts) -> Rule {
         let wrap = |v: i64| if v < 0 { v.saturating_add(d) } else { v };
         shape[axis] = match step {
             0 => return Err(Error::bad_input("a slice's step is 0")),
+            _ if d == 0 => 0,
             s if s > 0 => (wrap(end).clamp(0, d) - wrap(start).clamp(0, d)).max(0).unsigned_abs().div_ceil(s.unsigned_abs()) as usize,
             s => (wrap(start).clamp(0, d - 1) - wrap(end).clamp(-1, d - 1)).max(0).unsigned_abs().div_ceil(s.unsigned_abs()) as usize,
         };

@@ -12,6 +12,8 @@ mod code {
 
 /// Reads and writes attributes by name. A missing attribute is `None`: the caller states the operator's default.
 pub trait Attributes {
+    /// True for an operator of ONNX itself, false for one of another domain, whatever its name.
+    fn is_standard(&self) -> bool;
     /// The attribute message.
     fn attr(&self, name: &str) -> Option<&pb::AttributeProto>;
     /// An integer.
@@ -41,6 +43,10 @@ pub trait Attributes {
 }
 
 impl Attributes for pb::NodeProto {
+    fn is_standard(&self) -> bool {
+        matches!(self.domain(), "" | "ai.onnx")
+    }
+
     fn attr(&self, name: &str) -> Option<&pb::AttributeProto> {
         self.attribute.iter().find(|a| a.name() == name)
     }

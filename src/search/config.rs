@@ -61,7 +61,7 @@ impl Default for SweepConfig {
 
 impl Default for Measuring {
     fn default() -> Self {
-        Measuring { processes: 5, blocks: 4, window_s: 0.05, threads: 1, batch: 1 }
+        Measuring { processes: 5, blocks: 2, window_s: 0.06, threads: 1, batch: 1 }
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Strategy {
 impl Default for Space {
     fn default() -> Self {
         Space {
-            channel_ratios: (1..=16).map(|i| f64::from(i) * 0.05).collect(),
+            channel_ratios: (1..=20).map(|i| f64::from(i * 4) / 100.0).collect(),
             connection_ratios: vec![0.5, 0.7, 0.8, 0.9],
             weight_bits: vec![8, 6, 4, 3],
             pruned_bits: vec![(0.2, 8), (0.4, 8), (0.6, 8)],

@@ -104,6 +104,10 @@ impl Workbench<'_> {
             return Err(Error::engine(format!("scoring it took longer than the trial's {}", self.timeout)));
         }
         let measurement = self.measure(path, is_reference, reference, left, meter, progress)?;
+        if measurement.energy.is_none() {
+            let why = measurement.warnings.first().map_or("no window was valid", String::as_str);
+            return Err(Error::engine(why.to_owned()));
+        }
         let energy_ratio_engine = measurement.energy.as_ref().and_then(|e| e.ratio);
         Ok(Results {
             variant: facts(variant),

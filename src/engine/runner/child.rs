@@ -76,9 +76,11 @@ impl Child {
             if !cpus.is_empty() {
                 pin_current_thread(&cpus)?;
             }
+            let start = Instant::now();
             let session = by_name(&engine)?.load(Source::Path(&model), &LoadOptions { batch, threads, dims })?;
+            let load_ns = start.elapsed().as_nanos() as u64;
             let wire = |specs: &[Spec]| specs.iter().map(Into::into).collect();
-            let reply = Reply::Loaded { inputs: wire(session.inputs()), outputs: wire(session.outputs()), before: self.before };
+            let reply = Reply::Loaded { inputs: wire(session.inputs()), outputs: wire(session.outputs()), before: self.before, load_ns };
             self.loaded = Some(Loaded { session, batch, slots: 0, next: 0, latencies: Vec::new() });
             return Ok((reply, Vec::new()));
         }

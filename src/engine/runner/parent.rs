@@ -59,6 +59,7 @@ pub struct Runner {
     inputs: Vec<Spec>,
     outputs: Vec<Spec>,
     before: Memory,
+    load: Seconds,
     stay: PhantomData<*const ()>,
 }
 
@@ -68,8 +69,15 @@ impl Runner {
     /// # Errors
     /// The program cannot be started, or the child refuses the model, crashes or hangs over it.
     pub fn spawn(program: &Program, job: &Job) -> Result<Runner> {
-        let command =
-            || Command::new(program.path()).arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let command = || {
+            let mut command = Command::new(program.path());
+            command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            // Ctrl-C goes to the whole foreground group: a child in a group of its own does not look crashed because the
+            // user interrupted. It still dies with its parent.
+            #[cfg(unix)]
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
+            command.spawn()
+        };
         let cannot = |e: io::Error| Error::environment(format!("`{}` cannot be started to run models in: {e}", program.path().display()));
         let mut child = command().map_err(cannot)?;
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
@@ -91,6 +99,7 @@ impl Runner {
             inputs: Vec::new(),
             outputs: Vec::new(),
             before: Memory::default(),
+            load: Seconds(0.0),
             stay: PhantomData,
         };
         let LoadOptions { batch, threads, dims } = job.options.clone();
@@ -102,12 +111,13 @@ impl Runner {
             _ => e,
         })?;
         match loaded {
-            (Reply::Loaded { inputs, outputs, before }, _) => {
+            (Reply::Loaded { inputs, outputs, before, load_ns }, _) => {
                 let specs = |wire: &[WireSpec]| wire.iter().map(WireSpec::spec).collect::<Option<Vec<_>>>();
                 let (Some(inputs), Some(outputs)) = (specs(&inputs), specs(&outputs)) else {
                     return Err(runner.nonsense("an unknown element type"));
                 };
-                (runner.inputs, runner.outputs, runner.before) = (inputs, outputs, before);
+                (runner.inputs, runner.outputs) = (inputs, outputs);
+                (runner.before, runner.load) = (before, seconds(load_ns));
                 Ok(runner)
             }
             (other, _) => Err(runner.nonsense(&format!("{other:?}"))),
@@ -134,6 +144,11 @@ impl Runner {
         self.before
     }
 
+    /// Time from the file to a model that is ready to run.
+    pub fn load_time(&self) -> Seconds {
+        self.load
+    }
+
     /// Gives the inputs to rotate over: at most [`MAX_SLOTS`] sets of one tensor per model input.
     ///
     /// # Errors
@@ -158,7 +173,6 @@ impl Runner {
     /// # Errors
     /// The engine fails, or the child crashes or hangs.
     pub fn run(&mut self, n: u64) -> Result<Ran> {
-        let seconds = |ns: u64| Seconds(ns as f64 * 1e-9);
         match self.ask(&Request::Run { n }, &[])? {
             (Reply::Ran { wall_ns, cpu_ns }, _) => Ok(Ran { wall: seconds(wall_ns), cpu: seconds(cpu_ns) }),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
@@ -286,6 +300,10 @@ impl Drop for Runner {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn seconds(ns: u64) -> Seconds {
+    Seconds(ns as f64 * 1e-9)
 }
 
 fn lock(tail: &Mutex<Tail>) -> MutexGuard<'_, Tail> {

@@ -44,7 +44,7 @@ pub(super) enum Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(super) enum Reply {
-    Loaded { inputs: Vec<WireSpec>, outputs: Vec<WireSpec>, before: Memory },
+    Loaded { inputs: Vec<WireSpec>, outputs: Vec<WireSpec>, before: Memory, load_ns: u64 },
     Prepared { slots: usize },
     Ran { wall_ns: u64, cpu_ns: u64 },
     Latencies,

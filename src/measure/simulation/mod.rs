@@ -9,7 +9,7 @@ use super::plan::{Plan, Progress, Subject};
 use super::{Measurement, measure_on};
 use crate::energy::{Domain, Kind, Meter, MeterInfo, Reading, Scope, Systematic, Target, WindowEnergy};
 use crate::engine::LoadOptions;
-use crate::runner::{Memory, Ran};
+use crate::engine::runner::{Memory, Ran};
 use crate::units::{Bytes, Joules, Seconds};
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
