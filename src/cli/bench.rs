@@ -230,7 +230,7 @@ fn as_text(trials: &[Trial]) -> String {
     if let Some(e) = trials.iter().find_map(|t| t.results()?.measurement.energy.as_ref()) {
         let s = &e.systematic;
         out += &format!(
-            "\nenergy {}, meter {}, scope {}; 95 % intervals over fresh processes; systematic: {}–{} × the value ({})\n",
+            "\nenergy {}, meter {}, scope {}; 95 % intervals over fresh processes; systematic: {:.2}–{:.2} × the value ({})\n",
             e.kind.sentence(),
             e.meter,
             e.scope,

@@ -96,3 +96,9 @@ impl ModelFile {
 pub(super) fn head(split: &Split, count: usize) -> Result<Tensor> {
     split.batch(0..split.len().min(count))
 }
+
+/// Where the report of a study goes unless a folder is named: `study.sqlite` → `study-report`.
+pub(super) fn report_folder(study: &Path) -> PathBuf {
+    let stem = study.file_stem().map_or_else(Default::default, |s| s.to_string_lossy().into_owned());
+    study.with_file_name(stem + "-report")
+}

@@ -3,12 +3,17 @@
 use super::inputs::ModelFile;
 use super::{Global, print, print_json, text};
 use crate::compress::{Groups, prepare};
-use crate::engine::{self, LoadOptions, Source};
+use crate::engine::{self, Engine, LoadOptions};
 use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, layers, totals};
+use crate::runner::{Job, Program, Runner};
 use crate::units::Bytes;
 use crate::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long an engine may take to load a model.
+const LOADING: Duration = Duration::from_secs(120);
 
 /// Layers, parameters, multiply–adds, sizes, prune groups, and which engines load it.
 #[derive(Debug, clap::Args)]
@@ -25,7 +30,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let list = layers(&graph, &facts)?;
     let sums = totals(&graph, &list)?;
     let groups = group_rows(&file)?;
-    let engines = engine_rows(&file);
+    let engines = engine_rows(&file)?;
     if global.json {
         return print_json(json!({
             "model": file.path.display().to_string(),
@@ -94,16 +99,22 @@ fn group_rows(file: &ModelFile) -> Result<Vec<GroupRow>> {
     Ok(rows.collect())
 }
 
-/// Every engine, and why it refuses the model if it does.
-fn engine_rows(file: &ModelFile) -> Vec<(String, Option<String>)> {
+/// Every engine, and why it refuses the model if it does. Each loads it in a process of its own: a damaged model may crash an
+/// engine, and that is an answer too.
+fn engine_rows(file: &ModelFile) -> Result<Vec<(String, Option<String>)>> {
+    let program = Program::find()?;
     let refusal = |e: Error| e.hint_text().map_or_else(|| e.to_string(), |h| format!("{e} ({h})"));
-    engine::all()
-        .iter()
-        .map(|e| {
-            let loaded = e.load(Source::Bytes(&file.bytes), &LoadOptions::default());
-            (format!("{} {}", e.name(), e.version()), loaded.err().map(refusal))
-        })
-        .collect()
+    let row = |e: &&'static dyn Engine| {
+        let job = Job {
+            model: file.path.clone(),
+            engine: e.name().to_owned(),
+            options: LoadOptions::default(),
+            cpus: Vec::new(),
+            timeout: LOADING,
+        };
+        (format!("{} {}", e.name(), e.version()), Runner::spawn(&program, &job).err().map(refusal))
+    };
+    Ok(engine::all().iter().map(row).collect())
 }
 
 fn kind(layer: &Layer) -> &'static str {

@@ -22,11 +22,7 @@ pub(super) struct Args {
 /// The study cannot be read, or the folder cannot be written to.
 pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let report = Report::read(&Study::open_read_only(&args.study)?)?;
-    let folder = args.output.clone().unwrap_or_else(|| {
-        let mut name = args.study.as_os_str().to_owned();
-        name.push("-report");
-        PathBuf::from(name)
-    });
+    let folder = args.output.clone().unwrap_or_else(|| super::inputs::report_folder(&args.study));
     let files = write_all(&report, &folder)?;
     if global.json {
         let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();

@@ -1,6 +1,6 @@
 //! `joulefront sweep`: the main job.
 
-use super::inputs::{ModelFile, SHIPPED_DATA, SHIPPED_MODEL, shipped};
+use super::inputs::{ModelFile, SHIPPED_DATA, SHIPPED_MODEL, report_folder, shipped};
 use super::meters::MeterOptions;
 use super::progress::{Bar, on_ctrl_c};
 use super::{Global, engine_versions, print, print_json, values};
@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         _ => e.hint(format!("what is finished is kept in `{}`; to go on: {resume}", study_path.display())),
     })?;
     let report = Report::read(&study)?;
-    let folder = args.output.clone().unwrap_or_else(|| beside(&study_path, "-report"));
+    let folder = args.output.clone().unwrap_or_else(|| report_folder(&study_path));
     let files = write_all(&report, &folder)?;
     if global.json {
         return print_json(json!({
@@ -168,12 +168,6 @@ fn resume_line(args: &Args, study: &Path) -> String {
         line += &format!(" --engine {}", args.engine);
     }
     line + &args.meter.options() + " --resume"
-}
-
-/// `study.sqlite` → `study-report`.
-fn beside(study: &Path, suffix: &str) -> PathBuf {
-    let stem = study.file_stem().map_or_else(Default::default, |s| s.to_string_lossy().into_owned());
-    study.with_file_name(stem + suffix)
 }
 
 fn closing(summary: &Summary, folder: &Path, resume: &str) -> String {

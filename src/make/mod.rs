@@ -1,11 +1,11 @@
 //! Executes a recipe: original model in, variant out, with what it became and what was done to each layer.
 
+use crate::Result;
 use crate::compress::{Calibration, ChannelShare, Note, prune_channels, prune_connections, quantize_weights};
 use crate::model::{Facts, Graph, Totals, layers, totals};
-use crate::onnx::{Model, pb, sha256_hex};
+use crate::onnx::{Model, sha256_hex};
 use crate::recipe::{Recipe, Step};
 use crate::units::Bytes;
-use crate::{Error, Result};
 
 /// A variant: the file's bytes and what is known of them.
 #[derive(Debug, Clone)]
@@ -28,9 +28,6 @@ impl Variant {
         Bytes(self.bytes.len() as u64)
     }
 }
-
-/// Metadata entry of a variant that holds its recipe.
-const RECIPE_KEY: &str = "joulefront.recipe";
 
 /// Makes the variant of `original` (whose file is `bytes`) that `recipe` describes. The original recipe gives the file
 /// itself, byte for byte. The same recipe, model and samples give the same bytes, whatever the number of threads.
@@ -61,7 +58,6 @@ pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option
         model = next;
         notes.extend(more);
     }
-    record_recipe(&mut model, recipe)?;
     let totals = measure(&model)?;
     let bytes = model.to_bytes()?;
     // What leaves here must be a model that loads again.
@@ -79,16 +75,4 @@ fn measure(model: &Model) -> Result<Totals> {
     let facts = Facts::infer(model, 1)?;
     let graph = Graph::new(model);
     totals(&graph, &layers(&graph, &facts)?)
-}
-
-/// Leaves the recipe in the file's metadata.
-fn record_recipe(model: &mut Model, recipe: &Recipe) -> Result<()> {
-    let json = serde_json::to_string(recipe).map_err(|e| Error::bad_input(format!("the recipe cannot be written: {e}")))?;
-    let props = &mut model.proto_mut().metadata_props;
-    props.retain(|p| p.key() != RECIPE_KEY);
-    let mut entry = pb::StringStringEntryProto::new();
-    entry.set_key(RECIPE_KEY.into());
-    entry.set_value(json);
-    props.push(entry);
-    Ok(())
 }

@@ -125,6 +125,11 @@ fn front(basis: Basis, trials: &[Trial], members: &[usize]) -> Front {
         .filter_map(|(index, r, e)| {
             let ratio = e.ratio.filter(positive);
             let energy = match (ratio, reference) {
+                // The reference's ratio to itself is exact; what is uncertain is its own energy.
+                (Some(q), Some(j)) if q.lo == q.hi => {
+                    let scale = q.value * j / e.gross.value;
+                    Interval { value: q.value * j, lo: e.gross.lo * scale, hi: e.gross.hi * scale }
+                }
                 (Some(q), Some(j)) => Interval { value: q.value * j, lo: q.lo * j, hi: q.hi * j },
                 _ => e.gross,
             };
