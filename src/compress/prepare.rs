@@ -2,7 +2,7 @@
 
 use super::Note;
 use crate::model::{Graph, node_label};
-use crate::onnx::{Attributes, Model, pb};
+use crate::onnx::{Attributes, Model, pb, tensor_from_proto};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::collections::{HashMap, HashSet};
@@ -18,6 +18,9 @@ pub fn prepare(model: &Model) -> Result<(Model, Vec<Note>)> {
     if let Some((index, node)) = model.graph().node.iter().enumerate().find(|(_, n)| has_subgraph(n)) {
         return Err(Error::bad_input(format!("`{}` ({}) holds a graph of its own", node_label(node, index), node.op_type()))
             .hint("models with control flow cannot be compressed; export without it"));
+    }
+    if let Some(elsewhere) = model.graph().initializer.iter().find(|t| t.data_location() == 1) {
+        tensor_from_proto(elsewhere)?;
     }
     let mut model = model.clone();
     let mut notes = Vec::new();

@@ -57,10 +57,14 @@ impl Facts {
         let opset = model.opset();
         for (index, node) in graph.nodes().iter().enumerate() {
             let in_context = |e: Error| e.context(format!("{} ({})", graph.label(index), node.op_type()));
-            if facts.fold(node, opset).map_err(in_context)? {
+            let planned = shape_rules::outputs(node, opset, &facts);
+            // A few hostile bytes can stand for gigabytes (Expand, ConstantOfShape): large values are not worked out.
+            let is_large = |f: &Fact| eval::count(&f.shape).is_ok_and(|n| n > MAX_FOLDED);
+            let large = planned.as_ref().is_ok_and(|p| p.as_ref().is_ok_and(|outputs| outputs.iter().any(is_large)));
+            if !large && facts.fold(node, opset).map_err(in_context)? {
                 continue;
             }
-            match shape_rules::outputs(node, opset, &facts).map_err(in_context)? {
+            match planned.map_err(in_context)? {
                 Ok(outputs) => {
                     for (name, fact) in node.output.iter().zip(outputs).filter(|(n, _)| !n.is_empty()) {
                         // From here on products of dimensions cannot overflow.

@@ -155,6 +155,15 @@ pub(super) fn outputs(node: &pb::NodeProto, opset: i64, facts: &Facts) -> Rule {
             }
             None => Ok(Err("the target shape is computed from data".into())),
         },
+        "ConstantOfShape" => match ints(node, 0, "", facts) {
+            Some(target) => {
+                let dtype = node.attr("value").and_then(|a| dtype_from_onnx(a.t.data_type())).unwrap_or(DType::F32);
+                let shape = target.iter().map(|&d| usize::try_from(d).map_err(|_| Error::bad_input(format!("dimension {d} is negative"))));
+                Ok(Ok(vec![Fact { dtype, shape: shape.collect::<Result<_>>()? }]))
+            }
+            None => Ok(Err("the shape is computed from data".into())),
+        },
+        "Range" => range(node, facts),
         _ => Ok(Err(format!("there is no shape rule for {op}"))),
     }
 }
@@ -314,6 +323,21 @@ fn slice(node: &pb::NodeProto, opset: i64, x: &Fact, facts: &Facts) -> Rule {
         };
     }
     like_slice(x, shape)
+}
+
+/// Length of a Range of integers: ⌈(limit − start) / delta⌉.
+fn range(node: &pb::NodeProto, facts: &Facts) -> Rule {
+    let number = |index: usize| ints(node, index, "", facts).and_then(|v| v.first().copied()).map(i128::from);
+    let (Some(start), Some(limit), Some(delta)) = (number(0), number(1), number(2)) else {
+        return Ok(Err("the bounds of the range are not known integers".into()));
+    };
+    if delta == 0 {
+        return Err(Error::bad_input("a range's step is 0"));
+    }
+    let (span, step) = if delta > 0 { (limit - start, delta) } else { (start - limit, -delta) };
+    let length = if span <= 0 { 0 } else { (span - 1) / step + 1 };
+    let length = usize::try_from(length).map_err(|_| Error::bad_input(format!("a range of {length} numbers is too long")))?;
+    Ok(Ok(vec![Fact { dtype: DType::I64, shape: vec![length] }]))
 }
 
 fn like_slice(x: &Fact, shape: Vec<usize>) -> Rule {

@@ -1,10 +1,11 @@
 //! Consistency of a graph, checked once at load so that later code can rely on it.
 
+use super::tensors::check_size;
 use super::{Model, pb};
 use crate::{Error, Result};
 use std::collections::HashSet;
 
-/// Checks that every name is produced before it is used, exactly once, and that the opset is one we know how to read.
+/// Checks that every tensor is as long as it says, every name is produced before it is used, exactly once, and that the opset is one we know how to read.
 pub(super) fn check(model: &Model) -> Result<()> {
     let graph = model.graph();
     if model.opset() < 7 {
@@ -14,6 +15,8 @@ pub(super) fn check(model: &Model) -> Result<()> {
     if graph.output.is_empty() {
         return Err(Error::bad_input("the graph has no outputs"));
     }
+    let in_nodes = graph.node.iter().flat_map(|n| &n.attribute).filter_map(|a| a.t.as_ref());
+    graph.initializer.iter().chain(in_nodes).try_for_each(check_size)?;
     let mut known: HashSet<&str> = HashSet::new();
     known.extend(graph.input.iter().map(|i| i.name()));
     known.extend(graph.initializer.iter().map(|i| i.name()));

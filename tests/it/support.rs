@@ -84,6 +84,12 @@ pub(crate) fn synthetic() -> Vec<f32> {
     values.chunks_exact(4 * 4).flat_map(plane).collect()
 }
 
+/// The first `count` calibration images of the shipped data.
+pub(crate) fn calibration(count: usize) -> joulefront::compress::Calibration {
+    let split = joulefront::data::Dataset::open(repository("models/fashion-mnist")).unwrap().split("calibration").unwrap();
+    joulefront::compress::Calibration::new("input", &split.batch(0..count).unwrap()).unwrap()
+}
+
 /// Runs a Python program with ONNX and ONNX Runtime, as `JOULEFRONT_JUDGE_PYTHON` names it. `None` where there is none;
 /// with `JOULEFRONT_REQUIRE_ALL=1` (continuous integration) that is a failure, so that nothing is skipped unseen.
 pub(crate) fn judge_python() -> Option<Command> {

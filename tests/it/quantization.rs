@@ -1,0 +1,113 @@
+//! Quantized weights and pruned connections, seen in the files that come out.
+
+use crate::support::model;
+use crate::zoo;
+use joulefront::compress::{Action, prune_connections, quantize_weights};
+use joulefront::model::{Encoding, Facts, Graph, Layer, layers, totals};
+use joulefront::onnx::Model;
+use joulefront::recipe::Distribution;
+use joulefront::tensor::{Data, Tensor};
+
+fn layer_list(model: &Model) -> Vec<Layer> {
+    layers(&Graph::new(model), &Facts::infer(model, 1).unwrap()).unwrap()
+}
+
+/// All models whose operator set allows it.
+fn models() -> impl Iterator<Item = (String, Model)> {
+    let shipped = ["fashion-resnet8", "fashion-dscnn", "fashion-mlp", "fashion-vit"].map(|n| (n.to_owned(), Model::load(model(n)).unwrap()));
+    shipped.into_iter().chain(zoo::all().into_iter().map(|a| (a.name.to_owned(), a.model))).filter(|(_, m)| m.opset() >= 13)
+}
+
+#[test]
+fn integers_stay_within_their_range_and_scales_follow_the_output_channels() {
+    for (name, original) in models() {
+        for bits in [2, 3, 4, 8] {
+            let (variant, notes) = quantize_weights(&original, bits).unwrap();
+            let (graph, list) = (Graph::new(&variant), layer_list(&variant));
+            let changed = notes.iter().filter(|n| n.action == Action::Changed).count();
+            let with_weights = list.iter().filter_map(|l| l.weight.as_ref());
+            assert_eq!(with_weights.clone().count(), changed, "{name}");
+            for w in with_weights {
+                let Some(Data::I8(q)) = graph.constant(&w.name).unwrap().map(Tensor::into_data) else { panic!("{name}: {w:?}") };
+                let half = 1i32 << (bits - 1);
+                assert!(q.iter().all(|&v| (-half..half).contains(&i32::from(v))), "{name}: {bits} bits");
+                assert!(matches!(w.encoding, Encoding::Quantized(b) if b <= bits));
+                let reader = graph.consumers(&w.name)[0].node;
+                let [_, scale, zero] = graph.node(reader).input.as_slice() else { panic!("{name}") };
+                for name in [scale, zero] {
+                    assert_eq!(graph.constant_shape(name).unwrap(), [w.shape[w.output_axis]]);
+                }
+            }
+        }
+    }
+}
+
+/// What DequantizeLinear gives back is as near as the note says.
+#[test]
+fn the_noted_error_is_the_error_of_the_dequantized_weights() {
+    let original = Model::load(model("fashion-resnet8")).unwrap();
+    let (variant, notes) = quantize_weights(&original, 4).unwrap();
+    let executor = joulefront::exec::Executor::new(&variant).unwrap();
+    for (old, new) in layer_list(&original).iter().zip(layer_list(&variant)) {
+        let name = &old.weight.as_ref().unwrap().name;
+        let before = Graph::new(&original).constant(name).unwrap().unwrap();
+        let given = &variant.graph().node[new.node].input[1];
+        let after = executor.run(&[], &[given]).unwrap().remove(given).unwrap();
+        let (mut error, mut norm) = (0.0f64, 0.0f64);
+        for (a, b) in before.as_f32().unwrap().iter().zip(after.as_f32().unwrap()) {
+            error += f64::from(a - b).powi(2);
+            norm += f64::from(*a).powi(2);
+        }
+        let expect = format!("weight error {:.2} %", 100.0 * (error / norm).sqrt());
+        let note = notes.iter().find(|n| n.layer == old.name).unwrap();
+        assert!(note.detail.ends_with(&expect), "{note:?} instead of {expect}");
+    }
+}
+
+#[test]
+fn what_is_not_quantized_says_why() {
+    let vit = Model::load(model("fashion-vit")).unwrap();
+    let (variant, notes) = quantize_weights(&vit, 8).unwrap();
+    let skipped = |part: &str| notes.iter().filter(|n| n.action == Action::Skipped && n.detail.contains(part)).count();
+    assert_eq!(skipped("multiplies two activations"), 6);
+    let e = quantize_weights(&variant, 4).unwrap_err().to_string();
+    assert!(e.contains("no layer of this model has constant float32 weights"), "{e}");
+    let old = zoo::all().into_iter().find(|a| a.model.opset() < 13).unwrap();
+    let e = quantize_weights(&old.model, 8).unwrap_err();
+    assert!(e.to_string().contains("operator set 13; this model has 11"), "{e}");
+    for bits in [0, 1, 9, 33] {
+        assert!(quantize_weights(&vit, bits).is_err());
+    }
+}
+
+#[test]
+fn the_share_of_zeros_is_exact() {
+    for (name, original) in models() {
+        for ratio in [0.01, 0.5, 0.9] {
+            let (global, _) = prune_connections(&original, ratio, Distribution::Global, None).unwrap();
+            let (graph, list) = (Graph::new(&global), layer_list(&global));
+            let count: usize = list.iter().filter_map(|l| l.weight.as_ref()).map(|w| w.len()).sum();
+            let share = totals(&graph, &list).unwrap().sparsity;
+            assert_eq!((share * count as f64).round(), (ratio * count as f64).round(), "{name}");
+
+            let (per_layer, _) = prune_connections(&original, ratio, Distribution::PerLayer, None).unwrap();
+            let graph = Graph::new(&per_layer);
+            for w in layer_list(&per_layer).iter().filter_map(|l| l.weight.as_ref()) {
+                let zeros = graph.constant(&w.name).unwrap().unwrap().as_f32().unwrap().iter().filter(|v| **v == 0.0).count();
+                assert_eq!(zeros as f64, (ratio * w.len() as f64).round(), "{name}: {}", w.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_threshold_empties_no_layer() {
+    for (name, original) in models() {
+        let (variant, _) = prune_connections(&original, 0.99, Distribution::Global, None).unwrap();
+        let graph = Graph::new(&variant);
+        for w in layer_list(&variant).iter().filter_map(|l| l.weight.as_ref()) {
+            let value = graph.constant(&w.name).unwrap().unwrap();
+            assert!(value.as_f32().unwrap().iter().any(|v| *v != 0.0), "{name}: `{}` is empty", w.name);
+        }
+    }
+}
