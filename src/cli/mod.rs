@@ -146,7 +146,7 @@ fn print(text: &str) -> Result<()> {
 /// One JSON object with `schema_version`, as text.
 fn as_json(mut value: serde_json::Value) -> String {
     if let Some(object) = value.as_object_mut() {
-        object.shift_insert(0, "schema_version".into(), 1.into());
+        object.shift_insert(0, "schema_version".into(), crate::report::JSON_SCHEMA_VERSION.into());
     }
     format!("{value:#}\n")
 }

@@ -1,8 +1,8 @@
 //! `joulefront report STUDY [-o DIR]`
 
-use super::Global;
+use super::{Global, print, print_json};
 use crate::Result;
-use crate::report::{JSON_SCHEMA_VERSION, Report, results, table, write_all};
+use crate::report::{Report, results, table, write_all};
 use crate::study::Study;
 use std::path::PathBuf;
 
@@ -26,20 +26,15 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let files = write_all(&report, &folder)?;
     if global.json {
         let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-        let document = serde_json::json!({
-            "schema_version": JSON_SCHEMA_VERSION,
+        print_json(serde_json::json!({
             "verdict": report.verdict(),
             "files": files,
             "results": results(&report),
-        });
-        println!("{document}");
+        }))
     } else {
-        println!("{}\n\n{}", report.verdict(), table(&report));
-        if !global.quiet {
-            eprintln!("written: {}", folder.join("index.html").display());
-        }
+        let page = folder.join("index.html");
+        print(&format!("{}\n\n{}\nreport: {}\n", report.verdict(), table(&report), page.display()))
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -60,7 +55,7 @@ mod tests {
         }
         // The sweep may still be running.
         run(&Args { study: path.clone(), output: None }, &Global { json: true, quiet: true, ..Global::default() }).unwrap();
-        assert!(folder.path().join("s.db-report/index.html").exists());
+        assert!(folder.path().join("s-report/index.html").exists());
         let other = folder.path().join("other");
         run(&Args { study: path, output: Some(other.clone()) }, &Global::default()).unwrap();
         assert!(other.join("pareto.png").exists());

@@ -92,7 +92,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let mut view = View::new(global);
     let outcome = sweep.run(&mut study, meter.as_mut(), &mut |event| view.show(&event));
     view.bar.clear();
-    let resume = resume_line(args, &study_path);
+    let resume = resume_line(args, global, &study_path);
     let summary = outcome.map_err(|e| match e.kind() {
         ErrorKind::Interrupted => e.hint(format!("what is finished is kept; to go on: {resume}")),
         _ => e.hint(format!("what is finished is kept in `{}`; to go on: {resume}", study_path.display())),
@@ -154,7 +154,7 @@ fn config(args: &Args, existing: Option<&Study>) -> Result<SweepConfig> {
 }
 
 /// The command that goes on where this one stopped.
-fn resume_line(args: &Args, study: &Path) -> String {
+fn resume_line(args: &Args, global: &Global, study: &Path) -> String {
     let mut line = "joulefront sweep".to_owned();
     let mut add = |option: &str, value: &Path| {
         let value = crate::report::quote(&value.display().to_string());
@@ -164,6 +164,7 @@ fn resume_line(args: &Args, study: &Path) -> String {
     args.data.iter().for_each(|d| add("--data", d));
     add("--study", study);
     args.output.iter().for_each(|o| add("--output", o));
+    global.sysfs_root.iter().for_each(|r| add("--sysfs-root", r));
     if args.engine != "tract" {
         line += &format!(" --engine {}", args.engine);
     }
@@ -172,8 +173,12 @@ fn resume_line(args: &Args, study: &Path) -> String {
 
 fn closing(summary: &Summary, folder: &Path, resume: &str) -> String {
     let mut out = format!("report: {}\n", folder.join("index.html").display());
-    if let Stop::Budget(budget) = summary.stop {
-        out += &format!("the budget of {budget} is spent; {} recipes were not tried; to go on: {resume}\n", summary.left);
+    match summary.stop {
+        Stop::Budget(budget) => out += &format!("the budget of {budget} is spent; {} recipes are left; to go on: {resume}\n", summary.left),
+        Stop::Finished if summary.left > 0 => {
+            out += &format!("{} recipes could not be measured on the busy machine; to try them again: {resume}\n", summary.left);
+        }
+        Stop::Finished => {}
     }
     out
 }
@@ -201,6 +206,7 @@ impl View {
             Event::Measuring(p) => self.bar.message(format!("{}: window {} of {}", self.recipe, p.done, p.total)),
             Event::Stored(trial) => self.bar.line(&line(trial)),
             Event::Found(_) => {}
+            Event::Disturbed(why) => self.bar.line(&format!("  –  {}: not measured: {why}", self.recipe)),
             Event::SameFile(id) => self.bar.line(&format!("  –  {}: the very file of trial {id}", self.recipe)),
         }
     }

@@ -39,7 +39,7 @@ impl Default for Space {
         Space {
             channel_ratios: (1..=20).map(|i| f64::from(i * 4) / 100.0).collect(),
             connection_ratios: vec![0.5, 0.7, 0.8, 0.9],
-            weight_bits: vec![8, 6, 4, 3],
+            weight_bits: vec![8, 6, 4],
             pruned_bits: vec![(0.2, 8), (0.4, 8), (0.6, 8)],
             round_to: DEFAULT_ROUND_TO,
         }

@@ -4,7 +4,7 @@ use super::budget::Budget;
 use super::config::SweepConfig;
 use super::front::fronts;
 use super::key::{self, Context};
-use super::trial::{Reference, Workbench};
+use super::trial::{Reference, Scored, Workbench};
 use crate::compress::Calibration;
 use crate::data::{Dataset, Split};
 use crate::energy::{Meter, Target, WindowEnergy};
@@ -63,6 +63,8 @@ pub enum Event<'a> {
     Found(&'a Trial),
     /// The recipe makes the very file of that earlier trial: nothing to measure.
     SameFile(u64),
+    /// The machine was too busy to measure the recipe; it is not stored, and a resumed sweep tries it again.
+    Disturbed(&'a str),
 }
 
 /// Why a sweep ended.
@@ -130,7 +132,7 @@ impl Sweep<'_> {
             let trials = study.trials()?;
             let spent = energy_since(&first, meter) + windows_energy;
             if let Some(budget) = self.budget.filter(|b| b.is_spent(started.elapsed().into(), trials.len() as u64, spent)) {
-                summary.left = recipes.len() - number;
+                summary.left += recipes.len() - number;
                 summary.stop = Stop::Budget(budget);
                 break;
             }
@@ -144,6 +146,15 @@ impl Sweep<'_> {
             let outcome = match outcome {
                 Ok(Tried::SameFile(id)) => {
                     observe(Event::SameFile(id));
+                    continue;
+                }
+                Ok(Tried::Disturbed(why)) if recipe.is_original() => {
+                    return Err(Error::environment(why).context("the original cannot be measured"));
+                }
+                // Not the variant's fault, so not stored as its failure: a later run tries again.
+                Ok(Tried::Disturbed(why)) => {
+                    summary.left += 1;
+                    observe(Event::Disturbed(&why));
                     continue;
                 }
                 Ok(Tried::Results(results)) => {
@@ -190,7 +201,10 @@ impl Sweep<'_> {
         observe(Event::Step("scoring"));
         let mut progress = |p: &Progress<'_>| observe(Event::Measuring(p));
         let results = bench.results(&variant, &path, make_energy, reference, meter, &mut progress)?;
-        Ok(Tried::Results(Box::new(results)))
+        Ok(match results {
+            Scored::Results(results) => Tried::Results(results),
+            Scored::Disturbed(why) => Tried::Disturbed(why),
+        })
     }
 
     fn go_on(&self) -> Result<()> {
@@ -332,6 +346,7 @@ impl Sweep<'_> {
 enum Tried {
     Results(Box<crate::study::Results>),
     SameFile(u64),
+    Disturbed(String),
 }
 
 /// What the meter attributes to this process since `start`.

@@ -39,6 +39,13 @@ pub(super) struct Reference {
     pub(super) classes: Vec<u32>,
 }
 
+/// What came of measuring.
+pub(super) enum Scored {
+    Results(Box<Results>),
+    /// The machine was too busy to measure anything that counts: not a fault of the variant.
+    Disturbed(String),
+}
+
 impl Workbench<'_> {
     /// Makes the variant and says what making it cost, as far as the meter can tell.
     pub(super) fn make(&self, recipe: &Recipe, meter: &mut dyn Meter) -> Result<(Variant, Option<Joules>)> {
@@ -87,7 +94,7 @@ impl Workbench<'_> {
         reference: &Reference,
         meter: &mut dyn Meter,
         progress: &mut dyn FnMut(&Progress<'_>),
-    ) -> Result<Results> {
+    ) -> Result<Scored> {
         let started = Instant::now();
         let is_reference = path == reference.path;
         let classes = if is_reference { reference.classes.clone() } else { self.classes(path, self.validation)? };
@@ -105,11 +112,10 @@ impl Workbench<'_> {
         }
         let measurement = self.measure(path, is_reference, reference, left, meter, progress)?;
         if measurement.energy.is_none() {
-            let why = measurement.warnings.first().map_or("no window was valid", String::as_str);
-            return Err(Error::engine(why.to_owned()));
+            return Ok(Scored::Disturbed(measurement.warnings.into_iter().next().unwrap_or_else(|| "no window was valid".to_owned())));
         }
         let energy_ratio_engine = measurement.energy.as_ref().and_then(|e| e.ratio);
-        Ok(Results {
+        Ok(Scored::Results(Box::new(Results {
             variant: facts(variant),
             accuracy,
             accuracy_drop_points,
@@ -117,7 +123,7 @@ impl Workbench<'_> {
             measurement,
             energy_ratio_engine,
             make_energy,
-        })
+        })))
     }
 
     fn measure(
