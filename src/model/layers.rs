@@ -145,7 +145,16 @@ pub fn layers(graph: &Graph<'_>, facts: &Facts) -> Result<Vec<Layer>> {
         let bias = node.input.get(2).filter(|b| graph.is_constant(b)).cloned();
         let bias_len = bias.as_deref().and_then(|b| graph.constant_shape(b)).map_or(0, |s| s.iter().product::<usize>());
         let params = weight.as_ref().map_or(0, Weight::len) + bias_len;
-        out.push(Layer { node: index, name, kind, weight, bias, output_shape: output, macs: outputs.saturating_mul(per_output), params: params as u64 });
+        out.push(Layer {
+            node: index,
+            name,
+            kind,
+            weight,
+            bias,
+            output_shape: output,
+            macs: outputs.saturating_mul(per_output),
+            params: params as u64,
+        });
     }
     Ok(out)
 }
@@ -204,7 +213,12 @@ pub fn totals(graph: &Graph<'_>, layers: &[Layer]) -> Result<Totals> {
         zeros += graph.constant(name)?.map_or(0, |t| zero_count(&t));
     }
     let share = |x: f64| if count == 0 { 0.0 } else { x / count as f64 };
-    Ok(Totals { params, macs: layers.iter().fold(0, |n, l| n.saturating_add(l.macs)), weight_bits: share(bits), sparsity: share(zeros as f64) })
+    Ok(Totals {
+        params,
+        macs: layers.iter().fold(0, |n, l| n.saturating_add(l.macs)),
+        weight_bits: share(bits),
+        sparsity: share(zeros as f64),
+    })
 }
 
 /// Number of exact zeros.

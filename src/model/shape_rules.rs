@@ -1,8 +1,8 @@
 //! One shape rule per operator: dimensions and type of the outputs from those of the inputs.
 
+use super::eval::{broadcast, count};
 use super::infer::{Fact, Facts};
 use super::shape_windows::{conv, pool};
-use super::eval::{broadcast, count};
 use crate::onnx::{Attributes, dtype_from_onnx, pb};
 use crate::tensor::DType;
 use crate::{Error, Result};

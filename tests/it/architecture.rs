@@ -131,6 +131,9 @@ fn a_violation_would_be_found() {
     assert!(check("use crate::{Error, Result, units::{Joules, Watts}};\n// crate::model\nuse crate::onnx::pb;").is_empty());
     assert!(check("#[cfg(test)]\nmod tests {\n    use crate::model::Graph;\n}\n").is_empty());
     assert_eq!(check("\nuse crate::model::Graph;"), ["src/onnx/mod.rs:2: `onnx` uses `model`, which stands later in src/lib.rs"]);
-    assert_eq!(check("use crate::{\n    Result,\n    model,\n};"), ["src/onnx/mod.rs:3: `onnx` uses `model`, which stands later in src/lib.rs"]);
+    assert_eq!(
+        check("use crate::{\n    Result,\n    model,\n};"),
+        ["src/onnx/mod.rs:3: `onnx` uses `model`, which stands later in src/lib.rs"]
+    );
     assert_eq!(check("fn f() -> crate::nowhere::X {}").len(), 1);
 }

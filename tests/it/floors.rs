@@ -50,7 +50,8 @@ fn eight_bits_cost_next_to_nothing() {
     let split = Dataset::open(repository("models/fashion-mnist")).unwrap().split("validation").unwrap();
     let samples = calibration(32);
     for name in ["fashion-resnet8", "fashion-resnet8-bn", "fashion-dscnn", "fashion-mlp"] {
-        let (before, after) = (accuracy(name, None, &samples, &split), accuracy(name, Some(Step::Quantize { weight_bits: 8 }), &samples, &split));
+        let (before, after) =
+            (accuracy(name, None, &samples, &split), accuracy(name, Some(Step::Quantize { weight_bits: 8 }), &samples, &split));
         assert!(after >= before - 0.003, "{name}: {before} became {after}");
     }
 }

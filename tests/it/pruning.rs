@@ -102,7 +102,9 @@ fn channels_that_cannot_go_stay_and_say_why() {
 fn counts_are_multiples_and_one_tile_stays() {
     for animal in zoo::all().into_iter().chain(shipped()).filter(|a| a.prunable) {
         for share in [0.1, 0.5, 0.9, 0.999] {
-            for (share, round_to) in [(ChannelShare::OfChannels(share), 8), (ChannelShare::OfMacs(share), 4), (ChannelShare::OfMacs(share), 1)] {
+            for (share, round_to) in
+                [(ChannelShare::OfChannels(share), 8), (ChannelShare::OfMacs(share), 4), (ChannelShare::OfMacs(share), 1)]
+            {
                 let pruned = cut_channels(&animal.model, share, round_to, None).unwrap();
                 for (edit, kept) in &pruned.cuts {
                     assert!(!kept.is_empty() && kept.len() % round_to == 0, "{}: {edit:?} keeps {}", animal.name, kept.len());

@@ -14,7 +14,8 @@ fn layer_list(model: &Model) -> Vec<Layer> {
 
 /// All models whose operator set allows it.
 fn models() -> impl Iterator<Item = (String, Model)> {
-    let shipped = ["fashion-resnet8", "fashion-dscnn", "fashion-mlp", "fashion-vit"].map(|n| (n.to_owned(), Model::load(model(n)).unwrap()));
+    let shipped =
+        ["fashion-resnet8", "fashion-dscnn", "fashion-mlp", "fashion-vit"].map(|n| (n.to_owned(), Model::load(model(n)).unwrap()));
     shipped.into_iter().chain(zoo::all().into_iter().map(|a| (a.name.to_owned(), a.model))).filter(|(_, m)| m.opset() >= 13)
 }
 
