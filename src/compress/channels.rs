@@ -7,7 +7,7 @@ use super::prepare::{fold_batch_norms, prepare, remove_dead_constants};
 use super::repair::{self, Calibration, Plan};
 use crate::model::{Facts, Graph, Layer, layers};
 use crate::onnx::{Attributes, Model};
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 
@@ -54,6 +54,10 @@ impl Pruned {
         let (small, large) = (Graph::new(&self.model), Graph::new(&self.full));
         for name in self.full.graph().initializer.iter().map(|t| t.name()).chain(put.keys().copied()) {
             let (Some(mut value), Some(shape)) = (small.constant(name)?, large.constant_shape(name)) else { continue };
+            // Only weights go back: the target of a Reshape stays the full one.
+            if value.dtype() != DType::F32 {
+                continue;
+            }
             for &(axis, repeat, kept) in put.get(name).into_iter().flatten() {
                 value = scatter(&value, axis, &entries(kept, repeat), shape[axis])?;
             }

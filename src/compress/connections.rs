@@ -12,7 +12,7 @@ use crate::{Error, Result};
 use std::collections::HashMap;
 
 /// Sets the share `ratio` of all layers' weights to zero and, given calibration samples, refits the rest of each row by
-/// least squares. Biases stay.
+/// least squares. Biases stay, and so does the largest weight of each layer.
 ///
 /// # Errors
 /// The ratio is outside 0..1, or no layer has constant float weights.
@@ -67,16 +67,17 @@ pub fn prune_connections(model: &Model, ratio: f64, how: Distribution, calibrati
 fn masks(found: &[(&Layer, &Weight, Tensor)], ratio: f64, how: Distribution) -> Result<Vec<Vec<bool>>> {
     let scores: Vec<Vec<f64>> = found.iter().map(|(_, _, t)| Ok(lamp(t.as_f32()?))).collect::<Result<_>>()?;
     // Both scores grow with |w| within a layer, so one ranking serves both distributions. Ties go by position.
-    let cut = |mut all: Vec<(f64, usize, usize)>, masks: &mut Vec<Vec<bool>>| {
-        let gone = (all.len() as f64 * ratio).round() as usize;
+    // The largest weight of a layer has the largest score there is, so it stays as long as one per layer may stay.
+    let cut = |mut all: Vec<(f64, usize, usize)>, layers: usize, masks: &mut Vec<Vec<bool>>| {
+        let gone = ((all.len() as f64 * ratio).round() as usize).min(all.len().saturating_sub(layers));
         all.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
         all[..gone].iter().for_each(|&(_, layer, i)| masks[layer][i] = false);
     };
     let mut masks: Vec<Vec<bool>> = scores.iter().map(|s| vec![true; s.len()]).collect();
     let tagged = |layer: usize| scores[layer].iter().enumerate().map(move |(i, &s)| (s, layer, i));
     match how {
-        Distribution::Global => cut((0..scores.len()).flat_map(tagged).collect(), &mut masks),
-        Distribution::PerLayer => (0..scores.len()).for_each(|l| cut(tagged(l).collect(), &mut masks)),
+        Distribution::Global => cut((0..scores.len()).flat_map(tagged).collect(), scores.len(), &mut masks),
+        Distribution::PerLayer => (0..scores.len()).for_each(|l| cut(tagged(l).collect(), 1, &mut masks)),
     }
     Ok(masks)
 }
@@ -100,5 +101,90 @@ fn rows(keep: &[bool], weight: &Weight) -> Vec<bool> {
     match (weight.output_axis, weight.shape.as_slice()) {
         (1, &[d, o]) => (0..o * d).map(|i| keep[(i % d) * o + i / d]).collect(),
         _ => keep.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn found(rows: &[Vec<f32>]) -> Vec<Tensor> {
+        rows.iter().map(|r| Tensor::f32([r.len(), 1], r.clone()).unwrap()).collect()
+    }
+
+    fn masks_of(rows: &[Vec<f32>], ratio: f64, how: Distribution) -> Vec<Vec<bool>> {
+        let tensors = found(rows);
+        let weight = |t: &Tensor| Weight {
+            name: String::new(),
+            shape: t.shape().to_vec(),
+            output_axis: 1,
+            input_axis: 0,
+            encoding: Encoding::Float(32),
+        };
+        let weights: Vec<Weight> = tensors.iter().map(weight).collect();
+        let layer = Layer {
+            node: 0,
+            name: String::new(),
+            kind: crate::model::LayerKind::MatMul,
+            weight: None,
+            bias: None,
+            output_shape: vec![],
+            macs: 0,
+            params: 0,
+        };
+        let found: Vec<_> = tensors.into_iter().zip(&weights).map(|(t, w)| (&layer, w, t)).collect();
+        masks(&found, ratio, how).unwrap()
+    }
+
+    /// The definition, one weight at a time: w² over the sum of the squares that are not smaller.
+    fn naive(w: &[f32], i: usize) -> f64 {
+        let square = |v: f32| f64::from(v) * f64::from(v);
+        let larger: f64 = w
+            .iter()
+            .enumerate()
+            .filter(|&(j, v): &(usize, &f32)| v.abs() > w[i].abs() || (v.abs() == w[i].abs() && j >= i))
+            .map(|(_, &v)| square(v))
+            .sum();
+        if larger > 0.0 { square(w[i]) / larger } else { 0.0 }
+    }
+
+    proptest! {
+        #[test]
+        fn scores_are_those_of_the_paper(w in prop::collection::vec(prop_oneof![Just(0.0f32), -3.0f32..3.0, Just(1.0)], 1..40)) {
+            for (i, score) in lamp(&w).into_iter().enumerate() {
+                prop_assert!((score - naive(&w, i)).abs() < 1e-12);
+            }
+        }
+
+        #[test]
+        fn as_many_go_as_asked_and_the_smallest_first(rows in prop::collection::vec(prop::collection::vec(-3.0f32..3.0, 1..30), 1..6), ratio in 0.0f64..0.999) {
+            let count: usize = rows.iter().map(Vec::len).sum();
+            let gone = ((count as f64 * ratio).round() as usize).min(count - rows.len());
+            let masks = masks_of(&rows, ratio, Distribution::Global);
+            prop_assert_eq!(masks.iter().flatten().filter(|k| !**k).count(), gone);
+            for how in [Distribution::Global, Distribution::PerLayer] {
+                for (row, mask) in rows.iter().zip(masks_of(&rows, ratio, how)) {
+                    let kept = row.iter().zip(&mask).filter(|(_, k)| **k).map(|(v, _)| v.abs()).fold(f32::INFINITY, f32::min);
+                    prop_assert!(row.iter().zip(&mask).all(|(v, &k)| k || v.abs() <= kept));
+                    prop_assert!(mask.contains(&true), "a layer is empty");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masks_of_matrices_turn_with_them() {
+        let weight = |output_axis| Weight {
+            name: String::new(),
+            shape: vec![2, 3],
+            output_axis,
+            input_axis: 1 - output_axis,
+            encoding: Encoding::Float(32),
+        };
+        let keep = [true, false, false, true, true, false];
+        assert_eq!(rows(&keep, &weight(0)), keep);
+        assert_eq!(rows(&keep, &weight(1)), [true, true, false, true, false, false]);
     }
 }

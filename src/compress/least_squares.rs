@@ -174,3 +174,6 @@ impl Eliminator {
         finite((0..k * d).map(|i| x[(i / d, i % d)]).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;
