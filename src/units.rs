@@ -57,6 +57,14 @@ impl From<std::time::Duration> for Seconds {
     }
 }
 
+/// What is negative or not a number becomes no time, what is too long for the type its longest time.
+impl From<Seconds> for std::time::Duration {
+    fn from(s: Seconds) -> Self {
+        let d = Self::try_from_secs_f64(s.0);
+        d.unwrap_or(if s.0 > 0.0 { Self::MAX } else { Self::ZERO })
+    }
+}
+
 /// A size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]

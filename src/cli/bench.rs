@@ -5,19 +5,18 @@ use super::meters::MeterOptions;
 use super::progress::{Bar, on_ctrl_c};
 use super::{Global, as_json, engine_versions, print, text, values};
 use crate::data::Dataset;
-use crate::engine::{self, LoadOptions, Source};
+use crate::engine::{self, LoadOptions};
 use crate::measure::{Environment, Measurement, Plan, Subject, made_up, measure};
 use crate::report::{ModelRow, csv, rows, side_by_side};
-use crate::runner::Program;
+use crate::runner::{Job, Program, Runner};
 use crate::stats::Interval;
 use crate::study::{Configuration, Outcome, Results, Trial, VariantFacts};
 use crate::tensor::Tensor;
 use crate::units::{Bytes, Seconds, si};
-use crate::{Error, Result, atomic};
+use crate::{Error, ErrorKind, Result, atomic};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Samples that the measured processes rotate over.
 const ROTATION: usize = 16;
@@ -52,6 +51,9 @@ pub(super) struct Args {
     /// Length of a window
     #[arg(long, default_value = "200ms", value_name = "TIME", value_parser = values::seconds)]
     window: Seconds,
+    /// Share of CPU time that others may take before a window does not count; 100% counts every window
+    #[arg(long, default_value = "5%", value_name = "SHARE", value_parser = values::share)]
+    disturbance: f64,
     /// Seed of the order of windows and of made-up samples
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
@@ -84,7 +86,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         precision: args.precision,
         max_time: args.max_time,
         seed: args.seed,
-        timeout: Duration::try_from_secs_f64(args.timeout.0).unwrap_or(Duration::MAX),
+        timeout: args.timeout.into(),
+        // The whole CPU: nothing is a disturbance.
+        disturbance: if args.disturbance < 1.0 { args.disturbance } else { f64::INFINITY },
         cancel: Arc::clone(cancel),
         ..Plan::default()
     };
@@ -160,9 +164,20 @@ fn samples(args: &Args, file: &ModelFile, data: Option<&Dataset>, engine: &str, 
             Ok(vec![split.batch(0..split.len().min(count))?])
         }
         None => {
-            let session = engine::by_name(engine)?.load(Source::Bytes(&file.bytes), options);
-            let session = session.map_err(|e| e.context(format!("`{}`", file.path.display())))?;
-            made_up(session.inputs(), count, args.seed)
+            engine::by_name(engine)?;
+            let job = Job {
+                model: file.path.clone(),
+                engine: engine.to_owned(),
+                options: options.clone(),
+                cpus: Vec::new(),
+                timeout: args.timeout.into(),
+            };
+            match Runner::spawn(&Program::find()?, &job) {
+                Ok(runner) => made_up(runner.inputs(), count, args.seed),
+                // It will fail again where it is measured, and then ends only itself.
+                Err(e) if e.kind() == ErrorKind::Engine => Ok(Vec::new()),
+                Err(e) => Err(e.context(format!("`{}`", file.path.display()))),
+            }
         }
     }
 }

@@ -10,7 +10,6 @@ use crate::stats::{Interval, Scores, agreement};
 use crate::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Accuracy with its interval, per class.
 #[derive(Debug, clap::Args)]
@@ -77,7 +76,7 @@ fn top_classes(args: &Args, file: &ModelFile, split: &Split, global: &Global) ->
         options: LoadOptions { batch: args.batch as usize, ..LoadOptions::default() },
         count: split.len(),
         workers: 0,
-        timeout: Duration::from_secs_f64(args.timeout.0),
+        timeout: args.timeout.into(),
         cancel,
     };
     let bar = Bar::new(global, split.len() as u64, "samples");

@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::protocol::{Round, Track};
 use super::warnings::Warning;
 use super::windows::{Window, too_few};
-use crate::energy::MeterInfo;
+use crate::energy::{MeterInfo, Scope};
 use crate::stats::{Interval, cluster_ratio, log_ratio, quantile};
 use crate::units::Seconds;
 use crate::{Error, Result};
@@ -63,21 +63,25 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
 }
 
 fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mut Vec<Warning>) -> Option<Energy> {
-    let valid = |w: &&Window| w.invalid().is_none();
-    let Some(mut gross) = cluster_ratio(&clusters(track, &valid, gross)) else {
-        let reason = track.invalid.iter().max_by_key(|(_, n)| **n).map(|(reason, _)| reason.clone());
-        warnings.push(Warning::NoEnergy { reason: reason.unwrap_or_else(|| "fewer than two processes have valid windows".to_owned()) });
+    let reason = || track.invalid.iter().max_by_key(|(_, n)| **n).map(|(reason, _)| reason.clone());
+    let Some((mut gross, valid, disturbed)) = choose_windows(run, track, reference) else {
+        let reason = reason().unwrap_or_else(|| "fewer than two processes have valid windows".to_owned());
+        warnings.push(Warning::NoEnergy { reason });
         return None;
     };
+    if disturbed {
+        let reason = reason().unwrap_or_else(|| "the reference was disturbed".to_owned());
+        warnings.push(Warning::DisturbedEnergy { reason });
+    }
     if let (Some(asked), Some(pilot)) = (run.plan.precision, &track.pilot) {
-        gross = pilot.interval(gross.value, clusters(track, &valid, self::gross).len());
+        gross = pilot.interval(gross.value, clusters(track, valid, self::gross).len());
         let reached = (gross.hi - gross.lo) / 2.0 / gross.value.abs();
         // The pilot's mean, by which the number was computed, differs a little from the final one.
         if reached > asked * 1.05 {
             warnings.push(Warning::Imprecise { asked, reached });
         }
     }
-    let net = run.info.attributes_idle.then(|| cluster_ratio(&clusters(track, &valid, net))).flatten();
+    let net = run.info.attributes_idle.then(|| cluster_ratio(&clusters(track, valid, net))).flatten();
     match net {
         None if run.info.attributes_idle => warnings.push(Warning::NoIdle),
         Some(net) if net.contains(0.0) => warnings.push(Warning::LikeIdle),
@@ -88,7 +92,7 @@ fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mu
     }
     let ratio = match reference {
         None => Some(ONE),
-        Some(reference) => log_ratio(&ratios(track, reference, &valid, self::gross)),
+        Some(reference) => log_ratio(&ratios(track, reference, valid, self::gross)),
     };
     Some(Energy {
         kind: run.info.kind,
@@ -99,6 +103,23 @@ fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mu
         ratio,
         systematic: run.info.systematic.clone(),
     })
+}
+
+/// Which windows make the energy, the energy of these, and whether disturbed ones are among them.
+///
+/// A meter that sees the machine sees what others burn: only valid windows count. One that follows the process's own CPU
+/// time is hardly wrong about a process that had to wait, so on a machine that is never quiet a figure with a warning is
+/// better than none, as with latency.
+fn choose_windows(run: &Run<'_>, track: &Track, reference: Option<&Track>) -> Option<(Interval, &'static Count, bool)> {
+    let valid: &'static Count = &|w| w.invalid().is_none();
+    let read: &'static Count = &|w| w.energy.is_ok();
+    let of = |count: &'static Count, disturbed| Some((cluster_ratio(&clusters(track, count, gross))?, count, disturbed));
+    let compares = |count: &'static Count| reference.is_none_or(|r| log_ratio(&ratios(track, r, count, gross)).is_some());
+    let strict = of(valid, false);
+    match run.info.scope {
+        Scope::ProcessShare if strict.is_none() || !compares(valid) => of(read, true),
+        _ => strict,
+    }
 }
 
 fn general_warnings(run: &Run<'_>, track: &Track, counted: &[&Window], warnings: &mut Vec<Warning>) {
@@ -120,6 +141,9 @@ fn general_warnings(run: &Run<'_>, track: &Track, counted: &[&Window], warnings:
     }
 }
 
+/// Whether a window counts.
+type Count = dyn Fn(&&Window) -> bool;
+
 /// A quantity of one window of a round.
 type Quantity = fn(&Round, &Window) -> Option<f64>;
 
@@ -136,19 +160,19 @@ fn latency(_: &Round, w: &Window) -> Option<f64> {
 }
 
 /// Sum of a quantity and of inferences over the windows of one process that count; `None` when there are none.
-fn total(round: &Round, count: &dyn Fn(&&Window) -> bool, quantity: Quantity) -> Option<(f64, f64)> {
+fn total(round: &Round, count: &Count, quantity: Quantity) -> Option<(f64, f64)> {
     let windows = round.windows.iter().filter(|w| count(w));
     let sums = windows.filter_map(|w| Some((quantity(round, w)?, w.inferences as f64)));
     sums.reduce(|a, b| (a.0 + b.0, a.1 + b.1)).filter(|(_, n)| *n > 0.0)
 }
 
 /// The totals of all processes that have any.
-fn clusters(track: &Track, count: &dyn Fn(&&Window) -> bool, quantity: Quantity) -> Vec<(f64, f64)> {
+fn clusters(track: &Track, count: &Count, quantity: Quantity) -> Vec<(f64, f64)> {
     track.rounds.iter().filter_map(|round| total(round, count, quantity)).collect()
 }
 
 /// Per round, the quantity per inference over that of the reference in the same round.
-fn ratios(track: &Track, reference: &Track, count: &dyn Fn(&&Window) -> bool, quantity: Quantity) -> Vec<f64> {
+fn ratios(track: &Track, reference: &Track, count: &Count, quantity: Quantity) -> Vec<f64> {
     let rounds = track.rounds.iter().zip(&reference.rounds);
     let ratio = |(mine, other): (&Round, &Round)| {
         let (mine, other) = (total(mine, count, quantity)?, total(other, count, quantity)?);

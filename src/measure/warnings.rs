@@ -15,6 +15,8 @@ pub(super) enum Warning {
     NoEnergy { reason: String },
     /// Latency comes from disturbed windows, there being no others.
     DisturbedLatency,
+    /// Energy comes from windows in which the process waited for its core, there being too few others.
+    DisturbedEnergy { reason: String },
     /// Others were busy elsewhere on the machine while a process-share meter was read.
     Shared { windows: usize, of: usize },
     /// Idle power could not be measured.
@@ -48,6 +50,10 @@ impl fmt::Display for Warning {
             Warning::DisturbedLatency => {
                 f.write_str("no window was free of disturbance, so latency comes from disturbed ones; repeat it when the machine is quiet")
             }
+            Warning::DisturbedEnergy { reason } => write!(
+                f,
+                "too few windows were free of disturbance ({reason}), so energy comes from disturbed ones too; caches were shared: repeat it when the machine is quiet"
+            ),
             Warning::Shared { windows, of } => write!(
                 f,
                 "other processes were busy on other cores in {windows} of {of} windows, and caches and memory are shared; trust ratios more than absolute figures, or repeat it when the machine is quiet"

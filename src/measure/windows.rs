@@ -81,7 +81,7 @@ pub(super) fn window(
         let others = executor.disturbance(ran.cpu, plan.disturbance);
         // A meter that sees the machine sees what others burn; one that sees the process only suffers when it was held up.
         let (disturbance, remark) = match meter.info().scope {
-            Scope::ProcessShare => (held_up(ran.cpu, ran.wall), others),
+            Scope::ProcessShare => (held_up(ran.cpu, ran.wall, plan.disturbance), others),
             _ => (others, None),
         };
         let energy = energy(meter.energy(&start, &end));
@@ -98,14 +98,14 @@ pub(super) fn window(
     }
 }
 
-/// The share of a window that a process may spend waiting for its core.
+/// The share of a window that a process may spend waiting for its core, unless the plan allows more.
 const WAITING: f64 = 0.25;
 
 /// Why a window of one process does not count: others, or the hypervisor, held its core for too long. (Engines with several
 /// threads use more CPU time than wall time and are not judged by this.)
-fn held_up(cpu: Seconds, wall: Seconds) -> Option<String> {
+fn held_up(cpu: Seconds, wall: Seconds, allowed: f64) -> Option<String> {
     let share = 1.0 - cpu / Seconds(wall.0.max(f64::MIN_POSITIVE));
-    (share > WAITING).then(|| format!("its core was taken by others for {:.0} % of the window", 100.0 * share))
+    (share > WAITING.max(allowed)).then(|| format!("its core was taken by others for {:.0} % of the window", 100.0 * share))
 }
 
 /// Power of the idle machine over one window; `None` when it was disturbed or unreadable every time.

@@ -99,7 +99,8 @@ impl SweepConfig {
             c if !positive(c.measure.window_s) || c.measure.window_s > 600.0 => out("measure.window_s", "above 0 and at most 600"),
             c if !(1..=1024).contains(&c.measure.threads) => out("measure.threads", "1 to 1024"),
             c if !(1..=65_536).contains(&c.measure.batch) => out("measure.batch", "1 to 65536"),
-            c if !positive(c.trial_timeout_s) => out("trial_timeout_s", "above 0"),
+            // The upper bound keeps it within the clock's own type.
+            c if !positive(c.trial_timeout_s) || c.trial_timeout_s > 1e9 => out("trial_timeout_s", "above 0 and at most 1e9"),
             c if c.calibration_samples == 0 => out("calibration_samples", "at least 1"),
             c => c.space.check(),
         }

@@ -19,7 +19,7 @@ use crate::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Samples that measured processes rotate over: enough that no input's luck counts, few enough to stay in the cache.
 const ROTATION: usize = 16;
@@ -174,7 +174,7 @@ impl Sweep<'_> {
             observe(Event::Stored(&trial));
         }
         observe(Event::Step("scoring the front on test"));
-        self.fill_test_accuracy(study, &bench)?;
+        self.fill_test_accuracy(study, &bench, &reference.path)?;
         Ok(summary)
     }
 
@@ -229,7 +229,7 @@ impl Sweep<'_> {
             blocks: measure.blocks,
             window: Seconds(measure.window_s),
             seed: self.config.seed,
-            timeout: Duration::from_secs_f64(timeout.0),
+            timeout: timeout.into(),
             cancel: Arc::clone(&self.cancel),
             ..Plan::default()
         };
@@ -314,27 +314,24 @@ impl Sweep<'_> {
     }
 
     /// Accuracy on held-out data for the members of the final front that have none yet.
-    fn fill_test_accuracy(&self, study: &mut Study, bench: &Workbench<'_>) -> Result<()> {
+    fn fill_test_accuracy(&self, study: &mut Study, bench: &Workbench<'_>, original: &Path) -> Result<()> {
         if !self.data.splits().any(|s| s == "test") {
             return Ok(());
         }
         let test = self.data.split("test")?;
         let trials = study.trials()?;
-        let mut reference: Option<Vec<u32>> = None;
+        let mut reference = Vec::new();
         for trial in &trials {
             let on_front = fronts(&trials).iter().any(|f| f.members().any(|p| p.id == trial.id));
             let Some(results) = trial.results().filter(|r| r.test_accuracy.is_none() && (on_front || trial.id == 0)) else { continue };
             self.go_on()?;
             let path = study.artifact_path(&results.variant.model_sha256)?;
             let classes = bench.classes(&path, &test)?;
-            let accuracy = match (test.labels(), &reference) {
-                (None, None) => bench.accuracy(&classes, &test, &classes)?,
-                (_, r) => bench.accuracy(&classes, &test, r.as_deref().unwrap_or(&classes))?,
-            };
-            if trial.id == 0 {
-                reference = Some(classes);
+            // Without labels it is agreement with the original, which an earlier run may have scored already.
+            if test.labels().is_none() && reference.is_empty() {
+                reference = if trial.id == 0 { classes.clone() } else { bench.classes(original, &test)? };
             }
-            if let Some(accuracy) = accuracy {
+            if let Some(accuracy) = bench.accuracy(&classes, &test, &reference)? {
                 study.update_test_accuracy(trial.id, accuracy)?;
             }
         }
