@@ -26,10 +26,8 @@ const ONE: Interval = Interval { value: 1.0, lo: 1.0, hi: 1.0 };
 /// Figures of one subject; `reference` is `None` for the reference itself.
 pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>, batch: usize) -> Result<Measurement> {
     let mut warnings = Vec::new();
-    let valid = |w: &&Window| w.invalid().is_none();
-    let quiet = |w: &&Window| w.disturbance.is_none();
     // Latency of windows whose energy is unknown still counts; disturbed windows only where there are no others.
-    let choices: [&dyn Fn(&&Window) -> bool; 3] = [&valid, &quiet, &|_| true];
+    let choices: [&Count; 3] = [&|w| w.invalid().is_none(), &|w| w.disturbance.is_none(), &|_| true];
     let Some((choice, count)) = choices.iter().enumerate().find(|(_, count)| clusters(track, *count, latency).len() >= 2) else {
         return Err(Error::engine("fewer than two processes of it could be measured"));
     };

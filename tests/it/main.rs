@@ -2,12 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod architecture;
+mod cli;
 mod costs;
 mod dataset;
+mod faults;
 mod floors;
 mod hostile;
 mod judge;
+mod measure;
+mod predictions;
 mod pruning;
 mod quantization;
+mod runner;
 mod support;
+mod sweep;
 mod zoo;

@@ -95,12 +95,89 @@ pub(crate) fn calibration(count: usize) -> joulefront::compress::Calibration {
 pub(crate) fn judge_python() -> Option<Command> {
     match std::env::var_os("JOULEFRONT_JUDGE_PYTHON") {
         Some(python) => Some(Command::new(python)),
-        None if require_all() => panic!("JOULEFRONT_REQUIRE_ALL is set, but JOULEFRONT_JUDGE_PYTHON is not"),
-        None => None,
+        None => {
+            skipped("JOULEFRONT_JUDGE_PYTHON names no Python with onnx and onnxruntime");
+            None
+        }
     }
 }
 
-/// Whether tests whose optional parts are missing must fail.
-pub(crate) fn require_all() -> bool {
-    std::env::var_os("JOULEFRONT_REQUIRE_ALL").is_some_and(|v| v == "1")
+/// Says that a test is skipped where the test harness does not swallow it; with `JOULEFRONT_REQUIRE_ALL=1` it fails instead.
+#[track_caller]
+pub(crate) fn skipped(why: &str) {
+    use std::io::Write;
+    assert!(std::env::var_os("JOULEFRONT_REQUIRE_ALL").is_none_or(|v| v != "1"), "not skipped, as everything is required: {why}");
+    writeln!(std::io::stderr(), "SKIPPED {}: {why}", std::thread::current().name().unwrap_or("a test")).unwrap();
 }
+
+/// What a run of the binary gave.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// Exit code; `None` when a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs the binary in the repository.
+pub(crate) fn joulefront<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_joulefront"));
+    ran(command.args(args).current_dir(repository("")).env_remove("JOULEFRONT_SYSFS_ROOT").env("NO_COLOR", "1"))
+}
+
+/// Runs a prepared command to its end.
+pub(crate) fn ran(command: &mut Command) -> Ran {
+    let out = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+    Ran { code: out.status.code(), stdout: text(out.stdout), stderr: text(out.stderr) }
+}
+
+impl Ran {
+    /// The JSON object on stdout.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        serde_json::from_str(&self.stdout).expect("stdout is one JSON object")
+    }
+
+    /// Fails unless the exit code is `code`, the message on stderr holds every one of `words`, and nothing panicked.
+    #[track_caller]
+    pub(crate) fn refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert!(!self.stderr.contains("panicked at"), "{}", self.stderr);
+        assert!(self.stderr.contains("error:"), "{}", self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "`{word}` is not in: {}", self.stderr);
+        }
+    }
+}
+
+/// A small dataset: the first `samples` of the shipped splits, with the given lines for `[splits]` if any.
+pub(crate) fn small_data(folder: &Path, samples: usize) -> PathBuf {
+    let data = folder.join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    for file in ["validation.npz", "calibration.npz", "test.npz"] {
+        std::fs::copy(repository("models/fashion-mnist").join(file), data.join(file)).unwrap();
+    }
+    let toml = std::fs::read_to_string(repository("models/fashion-mnist/dataset.toml")).unwrap();
+    let head = toml.split("[splits]").next().unwrap();
+    let split = |name: &str| format!("{name} = {{ x = \"{name}.npz#x\", y = \"{name}.npz#y\", range = [0, {samples}] }}\n");
+    let splits: String = ["validation", "calibration", "test"].map(split).concat();
+    std::fs::write(data.join("dataset.toml"), format!("{head}[splits]\n{splits}")).unwrap();
+    data
+}
+
+/// Settings of a sweep that takes seconds: four recipes, two short processes each.
+pub(crate) const SHORT_SWEEP: &str = "
+seed = 3
+calibration_samples = 64
+[space]
+channel_ratios = [0.3, 0.6]
+connection_ratios = [0.5]
+weight_bits = [8]
+pruned_bits = []
+[measure]
+processes = 2
+blocks = 1
+window_s = 0.01
+";

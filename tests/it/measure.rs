@@ -1,7 +1,5 @@
 //! The measurement protocol with real processes and a simulated counter.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
 use joulefront::energy::simulate::Ticker;
 use joulefront::energy::{Estimator, Kind, Meter, Powercap, Tree};
 use joulefront::engine::{LoadOptions, Spec};

@@ -1,7 +1,5 @@
 //! Engines in and out of their child process, and children that misbehave.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
 use joulefront::engine::{self, LoadOptions, Predict, Source, by_name, predict};
 use joulefront::runner::{Job, Program, Runner};
 use joulefront::tensor::Tensor;
@@ -37,7 +35,7 @@ struct Fixture {
 }
 
 fn fixtures() -> Vec<Fixture> {
-    let json: serde_json::Value = serde_json::from_str(include_str!("fixtures/engine_outputs.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(include_str!("../fixtures/engine_outputs.json")).unwrap();
     let numbers = |v: &serde_json::Value| v.as_array().unwrap().clone();
     let fixture = |(name, f): (&String, &serde_json::Value)| Fixture {
         name: name.clone(),

@@ -1,0 +1,172 @@
+//! The command line as scripts see it: output, exit codes, units, JSON.
+
+use crate::support::{joulefront, model, ran, repository, small_data};
+use std::process::{Command, Stdio};
+
+/// Snapshot of stdout with the exit code; the version of the package may change freely.
+macro_rules! snapshot {
+    ($name:literal, $args:expr) => {
+        let out = joulefront(&$args);
+        let text = format!("exit code: {:?}\n{}", out.code, out.stdout).replace(env!("CARGO_PKG_VERSION"), "VERSION");
+        insta::assert_snapshot!($name, text);
+    };
+}
+
+#[test]
+fn help() {
+    snapshot!("help", ["--help"]);
+    snapshot!("help_sweep", ["sweep", "--help"]);
+    snapshot!("help_bench", ["bench", "--help"]);
+    snapshot!("help_compress", ["compress", "--help"]);
+    snapshot!("help_eval", ["eval", "--help"]);
+    snapshot!("help_report", ["report", "--help"]);
+    snapshot!("help_doctor", ["doctor", "--help"]);
+}
+
+#[test]
+fn inspect() {
+    snapshot!("inspect_resnet8", ["inspect", "models/fashion-resnet8.onnx"]);
+    snapshot!("inspect_dscnn", ["inspect", "models/fashion-dscnn.onnx"]);
+    snapshot!("inspect_vit", ["inspect", "models/fashion-vit.onnx"]);
+    let json = joulefront(&["inspect", "--json", "models/fashion-resnet8.onnx"]).json();
+    assert_eq!(json["schema_version"], 1);
+    assert_eq!(json["params"], 77_354);
+    assert_eq!(json["layers"].as_array().unwrap().len(), 10);
+    assert_eq!(json["engines"][0]["loads"], true);
+}
+
+#[test]
+fn compress_says_what_it_did_and_writes_a_smaller_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("v.onnx");
+    let (out, resnet) = (out.to_str().unwrap(), "models/fashion-resnet8.onnx");
+    let half = joulefront(&["compress", resnet, "-o", out, "--prune-channels", "50%", "--data", "none", "--json"]).json();
+    assert_eq!(half["macs"], 2_363_648, "every group halved is about a quarter of the multiply–adds");
+    assert_eq!(half["model_bytes"], std::fs::metadata(out).unwrap().len());
+    let both = joulefront(&["compress", resnet, "-o", out, "--prune", "30%", "--weight-bits", "4", "--calibration-samples", "64"]);
+    assert_eq!(both.code, Some(0), "{}", both.stderr);
+    for line in ["/s1/c1/Conv", "refitted: output error", "weights to 4 bits", "multiply–adds", "sha256"] {
+        assert!(both.stdout.contains(line), "`{line}` is not in: {}", both.stdout);
+    }
+    let vit = joulefront(&["compress", "models/fashion-vit.onnx", "-o", out, "--weight-bits", "8"]);
+    assert!(vit.stdout.contains("/b.0/MatMul: left alone: it multiplies two activations"), "{}", vit.stdout);
+}
+
+#[test]
+fn a_recipe_file_and_options_make_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let toml = "[[step]]\ndo = \"prune_connections\"\nshare = 0.5\n[[step]]\ndo = \"quantize\"\nweight_bits = 8\n";
+    std::fs::write(path("r.toml"), toml).unwrap();
+    let resnet = "models/fashion-resnet8.onnx";
+    let samples = ["--calibration-samples", "32", "--json"];
+    let by_file = joulefront(&[&["compress", resnet, "-o", &path("a.onnx"), "--recipe", &path("r.toml")][..], &samples].concat()).json();
+    let options = ["--prune", "50%", "--granularity", "connection", "--weight-bits", "8"];
+    let by_options = joulefront(&[&["compress", resnet, "-o", &path("b.onnx")][..], &options, &samples].concat()).json();
+    assert_eq!(by_file["output_sha256"], by_options["output_sha256"]);
+    std::fs::write(path("r.json"), by_file["recipe"].to_string()).unwrap();
+    let by_json = joulefront(&[&["compress", resnet, "-o", &path("c.onnx"), "--recipe", &path("r.json")][..], &samples].concat()).json();
+    assert_eq!(by_file["output_sha256"], by_json["output_sha256"]);
+}
+
+#[test]
+fn eval_counts_per_class_and_agreement() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_data(folder.path(), 300);
+    let data = data.to_str().unwrap();
+    let args = ["eval", "models/fashion-mlp.onnx", "--data", data, "--reference", "models/fashion-resnet8.onnx"];
+    let json = joulefront(&[&args[..], &["--json", "--quiet"]].concat()).json();
+    assert_eq!(json["samples"], 300);
+    let (value, lo, hi) = (&json["accuracy"], &json["accuracy_lo"], &json["accuracy_hi"]);
+    assert!(lo.as_f64() < value.as_f64() && value.as_f64() < hi.as_f64());
+    let per_class = json["per_class"].as_array().unwrap();
+    let sum = |key: &str| per_class.iter().map(|c| c[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((per_class.len(), sum("samples")), (10, 300));
+    assert_eq!(sum("correct") as f64 / 300.0, value.as_f64().unwrap());
+    assert!(json["agreement"].as_f64().unwrap() > 0.8);
+    let text = joulefront(&args);
+    assert!(text.stdout.starts_with("fashion-mlp.onnx: accuracy "), "{}", text.stdout);
+}
+
+#[test]
+fn bench_prints_one_object_with_the_environment() {
+    let common = ["--processes", "2", "--window", "10ms", "--quiet"];
+    let models = ["models/fashion-mlp.onnx", "models/fashion-dscnn.onnx"];
+    let out = joulefront(&[&["bench", "--json"][..], &models, &common].concat());
+    assert_eq!(out.stderr, "");
+    let json = out.json();
+    assert_eq!(json["schema_version"], 1);
+    assert!(json["environment"]["cpu"].is_object());
+    let results = json["results"].as_array().unwrap();
+    assert_eq!(results.len(), 2);
+    for (row, model) in results.iter().zip(models) {
+        assert_eq!(row["model"], model);
+        let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
+        assert!(number("latency_p50_s") <= number("latency_p90_s") && number("latency_p90_s") <= number("latency_p99_s"));
+        assert!(number("energy_lo_j") <= number("energy_j") && number("energy_j") <= number("energy_hi_j"));
+        assert!(number("peak_rss_bytes") >= number("rss_before_load_bytes"));
+        assert!(number("throughput_per_s") > 0.0);
+        assert!(row["accuracy"].is_null());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let text = joulefront(&[&["bench", models[0], "--out", out][..], &common].concat());
+    assert!(text.stdout.contains("per inference") && text.stdout.contains("estimated from CPU time"), "{}", text.stdout);
+    let csv = std::fs::read_to_string(folder.path().join("results.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 2);
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join("results.json")).unwrap()).unwrap();
+    assert_eq!(json["results"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn units_are_needed_and_checked() {
+    let m = "models/fashion-mlp.onnx";
+    for (args, word) in [
+        (vec!["sweep", "--budget", "5"], "needs a unit"),
+        (vec!["bench", m, "--max-time", "10"], "needs a unit"),
+        (vec!["bench", m, "--window", "10xs"], "not a unit of time"),
+        (vec!["compress", m, "-o", "x", "--prune", "150%"], "not between 0% and 100%"),
+        (vec!["compress", m, "-o", "x", "--weight-bits", "9"], "9"),
+        (vec!["compress", m, "-o", "x"], "nothing to do"),
+        (vec!["bench", m, "--engine", "onnxruntime-gpu"], "tract"),
+        (vec!["bench", m, "--meter", "wattmeter"], "there is no meter `wattmeter`"),
+        (vec!["frobnicate"], "unrecognized subcommand"),
+        (vec![], "Usage"),
+    ] {
+        let out = joulefront(&args);
+        assert_eq!(out.code, Some(2), "{args:?}: {}", out.stderr);
+        assert!(out.stderr.contains(word), "{args:?}: {}", out.stderr);
+        assert_eq!(out.stdout, "");
+    }
+}
+
+#[test]
+fn measured_energy_can_be_required() {
+    // No folder of counters is a real one.
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    for args in [vec!["doctor", "--require", "measured"], vec!["bench", "models/fashion-mlp.onnx", "--require", "measured"]] {
+        joulefront(&[&args[..], &["--sysfs-root", root]].concat()).refused(3, &["measured"]);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_joulefront"));
+    command.args(["inspect".as_ref(), model("fashion-vit").as_os_str()]).current_dir(repository(""));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+    assert_eq!(out.status.code(), Some(0));
+}
+
+#[test]
+fn colour_is_as_asked() {
+    let run = |when: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_joulefront"));
+        ran(command.args(["inspect", "/nowhere.onnx", "--color", when]).env_remove("NO_COLOR")).stderr
+    };
+    assert!(run("always").contains("\x1b[1;31merror:"));
+    assert!(!run("auto").contains('\x1b') && !run("never").contains('\x1b'));
+}

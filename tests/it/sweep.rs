@@ -1,0 +1,231 @@
+//! Sweeps that are killed, interrupted, resumed, repeated and refused.
+
+use crate::support::{Ran, SHORT_SWEEP, joulefront, ran, repository, small_data};
+use joulefront::study::{Study, Trial};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A folder with a small dataset and settings.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        small_data(folder.path(), 200);
+        std::fs::write(folder.path().join("s.toml"), SHORT_SWEEP).unwrap();
+        Place { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, study: &str, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_joulefront"));
+        command.current_dir(repository("")).args(["sweep", "models/fashion-mlp.onnx"]);
+        command.arg("--data").arg(self.path("data")).arg("--study").arg(self.path(study)).args(more);
+        command
+    }
+
+    fn start(&self, study: &str, more: &[&str]) -> Command {
+        let mut command = self.command(study, more);
+        command.arg("--config").arg(self.path("s.toml"));
+        command
+    }
+
+    fn trials(&self, study: &str) -> BTreeMap<u64, Trial> {
+        let trials = Study::open_read_only(&self.path(study)).unwrap().trials().unwrap();
+        trials.into_iter().map(|t| (t.id, t)).collect()
+    }
+}
+
+#[track_caller]
+fn finished(ran: &Ran) {
+    assert_eq!(ran.code, Some(0), "stdout: {}\nstderr: {}", ran.stdout, ran.stderr);
+}
+
+fn shas(trials: &BTreeMap<u64, Trial>) -> Vec<(String, String)> {
+    let sha = |t: &Trial| (t.configuration.recipe.clone(), t.results().unwrap().variant.model_sha256.clone());
+    trials.values().map(sha).collect()
+}
+
+/// The trials that a run of `before` stored are in `after` as they were.
+#[track_caller]
+fn kept(before: &BTreeMap<u64, Trial>, after: &BTreeMap<u64, Trial>) {
+    for (id, trial) in before {
+        let mut now = after.get(id).unwrap_or_else(|| panic!("trial {id} is lost")).clone();
+        // The accuracy on `test` is filled in at the end.
+        if let (joulefront::study::Outcome::Done(new), Some(old)) = (&mut now.outcome, trial.results()) {
+            new.test_accuracy = old.test_accuracy;
+        }
+        assert_eq!(&now, trial);
+    }
+}
+
+/// Waits until the study holds at least `count` trials or the child ended.
+fn wait_for(place: &Place, study: &str, count: usize, child: &mut std::process::Child) {
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(300) {
+        let there = Study::open_read_only(&place.path(study)).and_then(|s| s.trials()).map_or(0, |t| t.len());
+        if there >= count {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn same_seed_same_bytes_on_any_number_of_cores() {
+    let place = Place::new();
+    finished(&ran(&mut place.start("a.sqlite", &[])));
+    let mut pinned = Command::new("taskset");
+    let one = place.start("b.sqlite", &[]);
+    pinned.current_dir(repository("")).args(["-c", "0"]).arg(one.get_program()).args(one.get_args());
+    finished(&ran(&mut pinned));
+    let (a, b) = (place.trials("a.sqlite"), place.trials("b.sqlite"));
+    assert_eq!(a.len(), 5);
+    assert_eq!(shas(&a), shas(&b));
+    let files = |study: &str| {
+        let mut names: Vec<_> = std::fs::read_dir(place.path(&format!("{study}.files"))).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(files("a.sqlite"), files("b.sqlite"));
+}
+
+#[test]
+fn killed_at_any_moment_no_trial_is_lost_or_run_twice() {
+    let place = Place::new();
+    let mut before = BTreeMap::new();
+    for kill in 0..5u32 {
+        let mut command = if kill == 0 { place.start("k.sqlite", &[]) } else { place.command("k.sqlite", &["--resume"]) };
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for(&place, "k.sqlite", before.len() + 1, &mut child);
+        // Somewhere within the next trial.
+        std::thread::sleep(Duration::from_millis(u64::from(kill) * 170));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let after = place.trials("k.sqlite");
+        kept(&before, &after);
+        before = after;
+    }
+    let last = ran(&mut place.command("k.sqlite", &["--resume"]));
+    finished(&last);
+    let after = place.trials("k.sqlite");
+    kept(&before, &after);
+    assert_eq!(after.len(), 5);
+    let mut recipes: Vec<_> = after.values().map(|t| &t.configuration.recipe).collect();
+    recipes.sort();
+    recipes.dedup();
+    assert_eq!(recipes.len(), 5, "no recipe twice");
+    // Every file that a trial names is whole.
+    let study = Study::open_read_only(&place.path("k.sqlite")).unwrap();
+    for (_, sha) in shas(&after) {
+        let bytes = std::fs::read(study.artifact_path(&sha).unwrap()).unwrap();
+        assert_eq!(joulefront::onnx::sha256_hex(&bytes), sha);
+    }
+    assert!(place.path("k-report/index.html").is_file());
+    // Once more: nothing is left to do.
+    let again = ran(&mut place.command("k.sqlite", &["--resume", "--json"])).json();
+    assert_eq!((&again["trials_run"], &again["trials_found"]), (&0.into(), &5.into()));
+    assert_eq!(place.trials("k.sqlite"), after);
+}
+
+#[test]
+fn ctrl_c_keeps_what_is_done_and_prints_the_line_that_resumes() {
+    let place = Place::new();
+    for (study, signal) in [("i.sqlite", "-INT"), ("t.sqlite", "-TERM")] {
+        let mut child = place.start(study, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for(&place, study, 1, &mut child);
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let out = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(130), "{stderr}");
+        let before = place.trials(study);
+        assert!(!before.is_empty() && before.len() < 5, "{}", before.len());
+        let line = stderr.lines().find_map(|l| l.split_once("to go on: joulefront ")).expect("the resume line").1.to_owned();
+        let words = format!("{} {line}", env!("CARGO_BIN_EXE_joulefront"));
+        finished(&ran(Command::new("sh").args(["-c", &words]).current_dir(repository(""))));
+        let after = place.trials(study);
+        kept(&before, &after);
+        assert_eq!(after.len(), 5);
+    }
+}
+
+#[test]
+fn a_budget_ends_it_between_trials() {
+    let place = Place::new();
+    let out = ran(&mut place.start("b.sqlite", &["--budget", "2trials", "--json"])).json();
+    assert_eq!((&out["trials_run"], &out["recipes_left"]), (&2.into(), &3.into()));
+    let rows = out["results"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["recipe"], "original");
+    assert_eq!(rows[0]["energy_kind"], "estimated");
+    let out = ran(&mut place.command("b.sqlite", &["--resume", "--budget", "1ms", "--json"])).json();
+    assert_eq!(out["trials_run"], 0);
+}
+
+#[test]
+fn studies_are_not_mixed_up() {
+    let place = Place::new();
+    finished(&ran(&mut place.start("a.sqlite", &["--budget", "1trials"])));
+    ran(&mut place.start("a.sqlite", &[])).refused(2, &["exists already", "--resume"]);
+    ran(&mut place.command("absent.sqlite", &["--resume"])).refused(2, &["absent.sqlite"]);
+    std::fs::write(place.path("text.sqlite"), "this is no database, but it is long enough to be taken for one: ".repeat(40)).unwrap();
+    ran(&mut place.command("text.sqlite", &["--resume"])).refused(2, &["text.sqlite"]);
+    std::fs::write(place.path("s.toml"), SHORT_SWEEP.replace("seed = 3", "seed = 4")).unwrap();
+    ran(&mut place.start("a.sqlite", &["--resume"])).refused(2, &["differs from the settings"]);
+    let other = |model: &str, data: &Path| {
+        let (data, study) = (data.to_str().unwrap().to_owned(), place.path("a.sqlite").to_str().unwrap().to_owned());
+        joulefront(&["sweep", model, "--data", &data, "--study", &study, "--resume"])
+    };
+    other("models/fashion-dscnn.onnx", &place.path("data")).refused(2, &["another model"]);
+    let more = tempfile::tempdir().unwrap();
+    other("models/fashion-mlp.onnx", &small_data(more.path(), 150)).refused(2, &["another dataset"]);
+    std::fs::write(place.path("s.toml"), "[space]\nchannel_ratio = [0.5]\n").unwrap();
+    ran(&mut place.start("c.sqlite", &[])).refused(2, &["channel_ratio"]);
+}
+
+#[test]
+fn a_trial_that_fails_is_kept_with_its_reason_and_the_sweep_goes_on() {
+    let place = Place::new();
+    // An operator set below 13 cannot hold weights quantized per channel.
+    let mut model = joulefront::onnx::Model::load(repository("models/fashion-mlp.onnx")).unwrap();
+    model.proto_mut().opset_import[0].set_version(12);
+    model.save(place.path("old.onnx")).unwrap();
+    let (model, data, config, study) = (place.path("old.onnx"), place.path("data"), place.path("s.toml"), place.path("f.sqlite"));
+    let args = ["sweep".as_ref(), model.as_os_str(), "--data".as_ref(), data.as_os_str(), "--config".as_ref(), config.as_os_str()];
+    let out = joulefront(&[&args[..], &["--study".as_ref(), study.as_os_str(), "--json".as_ref()]].concat()).json();
+    let rows = out["results"].as_array().unwrap();
+    let failed: Vec<_> = rows.iter().filter(|r| r["status"] == "failed").collect();
+    assert_eq!((rows.len(), failed.len()), (5, 1));
+    assert!(failed[0]["energy_j"].is_null() && failed[0]["accuracy"].is_null());
+    let page = std::fs::read_to_string(place.path("f-report/index.html")).unwrap();
+    assert!(page.contains("operator set 13"), "the page says why");
+}
+
+#[test]
+fn without_labels_accuracy_is_agreement_with_the_original() {
+    let place = Place::new();
+    let toml = place.path("data/dataset.toml");
+    let text = std::fs::read_to_string(&toml).unwrap();
+    let unlabelled: String = text.lines().map(|l| l.split(", y = ").collect::<Vec<_>>()).map(strip).collect();
+    std::fs::write(&toml, unlabelled).unwrap();
+    let out = ran(&mut place.start("u.sqlite", &["--json", "--budget", "3trials"])).json();
+    let rows = out["results"].as_array().unwrap();
+    assert_eq!(rows[0]["accuracy"], 1.0);
+    assert!(rows[1]["accuracy"].as_f64().unwrap() <= 1.0);
+    assert!(rows[1]["accuracy_drop_points"].as_f64().unwrap() >= 0.0);
+}
+
+/// A line of dataset.toml without its labels: `x = "…", y = "…", range = […] }` loses `y`.
+fn strip(parts: Vec<&str>) -> String {
+    match parts[..] {
+        [x, rest] => format!("{x}, {}\n", rest.split_once(", ").unwrap().1),
+        _ => format!("{}\n", parts[0]),
+    }
+}
