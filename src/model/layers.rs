@@ -114,7 +114,10 @@ pub fn layers(graph: &Graph<'_>, facts: &Facts) -> Result<Vec<Layer>> {
             continue;
         }
         let name = graph.label(index);
-        let unknown = |what: &str| Error::bad_input(format!("layer `{name}`: the shape of its {what} is not known"));
+        let unknown = |what: &str| {
+            let root = facts.unknown().first().map(|(i, why)| format!(", because of `{}`: {why}", graph.label(*i)));
+            Error::bad_input(format!("layer `{name}`: the shape of its {what} is not known{}", root.unwrap_or_default()))
+        };
         let (Some(x), Some(w)) = (node.input.first(), node.input.get(1)) else { return Err(unknown("inputs")) };
         let input_shape = facts.shape(x).ok_or_else(|| unknown("input"))?;
         let weight_shape = facts.shape(w).ok_or_else(|| unknown("weights"))?;

@@ -105,9 +105,10 @@ pub(crate) fn judge_python() -> Option<Command> {
 /// Says that a test is skipped where the test harness does not swallow it; with `JOULEFRONT_REQUIRE_ALL=1` it fails instead.
 #[track_caller]
 pub(crate) fn skipped(why: &str) {
-    use std::io::Write;
     assert!(std::env::var_os("JOULEFRONT_REQUIRE_ALL").is_none_or(|v| v != "1"), "not skipped, as everything is required: {why}");
-    writeln!(std::io::stderr(), "SKIPPED {}: {why}", std::thread::current().name().unwrap_or("a test")).unwrap();
+    // Not through `eprintln!`: the harness shows that only for tests that fail.
+    let line = format!("SKIPPED {}: {why}\n", std::thread::current().name().unwrap_or("a test"));
+    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
 }
 
 /// What a run of the binary gave.

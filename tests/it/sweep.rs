@@ -165,7 +165,7 @@ fn a_budget_ends_it_between_trials() {
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0]["recipe"], "original");
     assert_eq!(rows[0]["energy_kind"], "estimated");
-    let out = ran(&mut place.command("b.sqlite", &["--resume", "--budget", "1ms", "--json"])).json();
+    let out = ran(&mut place.command("b.sqlite", &["--resume", "--budget", "1trials", "--json"])).json();
     assert_eq!(out["trials_run"], 0);
 }
 
