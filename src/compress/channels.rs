@@ -3,7 +3,7 @@
 use super::groups::{Edit, Groups};
 use super::importance::{self, Ranking};
 use super::note::Note;
-use super::prepare::{fold_batch_norms, prepare, remove_dead_constants};
+use super::prepare::{prepare_to_prune, remove_dead_constants};
 use super::repair::{self, Calibration, Plan};
 use crate::model::{Facts, Graph, Layer, layers};
 use crate::onnx::{Attributes, Model};
@@ -76,11 +76,7 @@ pub fn cut_channels(model: &Model, share: ChannelShare, round_to: usize, calibra
     if !(0.0..1.0).contains(&s) {
         return Err(Error::bad_input(format!("a pruning share of {s} is not between 0 and 1")));
     }
-    let (mut original, mut notes) = prepare(model)?;
-    if calibration.is_some() {
-        notes.extend(fold_batch_norms(&mut original)?);
-        repair::add_missing_biases(&mut original)?;
-    }
+    let (original, mut notes) = prepare_to_prune(model, calibration.is_some())?;
     let graph = Graph::new(&original);
     let facts = Facts::infer(&original, 1)?;
     let layer_list = layers(&graph, &facts)?;

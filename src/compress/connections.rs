@@ -2,7 +2,7 @@
 //! later compression of the file may; it is measured like everything else.
 
 use super::note::Note;
-use super::prepare::{fold_batch_norms, prepare};
+use super::prepare::prepare_to_prune;
 use super::repair::{self, Calibration, Plan};
 use crate::model::{Encoding, Facts, Graph, Layer, Weight, layers};
 use crate::onnx::Model;
@@ -20,11 +20,7 @@ pub fn prune_connections(model: &Model, ratio: f64, how: Distribution, calibrati
     if !(0.0..1.0).contains(&ratio) {
         return Err(Error::bad_input(format!("a pruning ratio of {ratio} is not between 0 and 1")));
     }
-    let (mut original, mut notes) = prepare(model)?;
-    if calibration.is_some() {
-        notes.extend(fold_batch_norms(&mut original)?);
-        repair::add_missing_biases(&mut original)?;
-    }
+    let (original, mut notes) = prepare_to_prune(model, calibration.is_some())?;
     let graph = Graph::new(&original);
     let facts = Facts::infer(&original, 1)?;
     let list = layers(&graph, &facts)?;

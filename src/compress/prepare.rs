@@ -1,7 +1,7 @@
 //! Steps before any compression, each listed: constants get one reader each, BatchNormalization folds into convolutions.
 
 use super::Note;
-use crate::model::{Graph, node_label};
+use crate::model::{Facts, Graph, LayerKind, layers, node_label};
 use crate::onnx::{Attributes, Model, pb, tensor_from_proto};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -43,6 +43,17 @@ fn fix_initializers(model: &mut Model, notes: &mut Vec<Note>) {
     if count > 0 {
         notes.push(Note::step(format!("{count} initializers are no longer listed as inputs too")));
     }
+}
+
+/// What pruning starts from: [`prepare`]d and, where the variant will be `repaired`, with normalisation folded and a bias in
+/// every layer that can have one.
+pub(super) fn prepare_to_prune(model: &Model, repaired: bool) -> Result<(Model, Vec<Note>)> {
+    let (mut model, mut notes) = prepare(model)?;
+    if repaired {
+        notes.extend(fold_batch_norms(&mut model)?);
+        add_missing_biases(&mut model)?;
+    }
+    Ok((model, notes))
 }
 
 /// `Identity` of a constant (exporters merge equal tensors that way) disappears; its readers read the constant.
@@ -201,4 +212,28 @@ pub(super) fn remove_dead_constants(model: &mut Model) {
     let graph = model.graph_mut();
     graph.initializer.retain(|t| live.contains(t.name()));
     graph.node.retain(|n| n.op_type() != "Constant" || n.output.iter().any(|o| live.contains(o)));
+}
+
+/// Gives every convolution and Gemm a bias with one value per output, so that a refit can use it: zeros where there is
+/// none, and repeated where a Gemm broadcasts a single one.
+fn add_missing_biases(model: &mut Model) -> Result<()> {
+    let facts = Facts::infer(model, 1)?;
+    let list = layers(&Graph::new(model), &facts)?;
+    for layer in list {
+        let (Some(weight), LayerKind::Conv | LayerKind::DepthwiseConv | LayerKind::Gemm) = (&layer.weight, layer.kind) else { continue };
+        let outputs = weight.shape[weight.output_axis];
+        let value = match &layer.bias {
+            Some(name) => match Graph::new(model).constant(name)? {
+                Some(b) if b.len() == 1 && outputs != 1 => b.as_f32()?[0],
+                _ => continue,
+            },
+            None if model.graph().node[layer.node].input.get(2).is_some_and(|b| !b.is_empty()) => continue,
+            None => 0.0,
+        };
+        let name = model.add_initializer(&format!("{}__bias", weight.name), &Tensor::f32([outputs], vec![value; outputs])?);
+        let node = &mut model.graph_mut().node[layer.node];
+        node.input.resize(2, String::new());
+        node.input.push(name);
+    }
+    Ok(())
 }

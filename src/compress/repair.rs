@@ -276,27 +276,3 @@ pub(super) fn tensor_from_matrix(w: &[f64], shape: &[usize], output_axis: usize)
     };
     Tensor::f32(shape, data)
 }
-
-/// Gives every convolution and Gemm a bias with one value per output, so that a refit can use it: zeros where there is
-/// none, and repeated where a Gemm broadcasts a single one.
-pub(super) fn add_missing_biases(model: &mut Model) -> Result<()> {
-    let facts = Facts::infer(model, 1)?;
-    let list = layers(&Graph::new(model), &facts)?;
-    for layer in list {
-        let (Some(weight), LayerKind::Conv | LayerKind::DepthwiseConv | LayerKind::Gemm) = (&layer.weight, layer.kind) else { continue };
-        let outputs = weight.shape[weight.output_axis];
-        let value = match &layer.bias {
-            Some(name) => match Graph::new(model).constant(name)? {
-                Some(b) if b.len() == 1 && outputs != 1 => b.as_f32()?[0],
-                _ => continue,
-            },
-            None if model.graph().node[layer.node].input.get(2).is_some_and(|b| !b.is_empty()) => continue,
-            None => 0.0,
-        };
-        let name = model.add_initializer(&format!("{}__bias", weight.name), &Tensor::f32([outputs], vec![value; outputs])?);
-        let node = &mut model.graph_mut().node[layer.node];
-        node.input.resize(2, String::new());
-        node.input.push(name);
-    }
-    Ok(())
-}

@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod costs;
 mod dataset;
+mod docs;
 mod faults;
 mod floors;
 mod hostile;
