@@ -107,7 +107,8 @@ pub(crate) fn judge_python() -> Option<Command> {
 pub(crate) fn skipped(why: &str) {
     use std::io::Write;
     assert!(std::env::var_os("JOULEFRONT_REQUIRE_ALL").is_none_or(|v| v != "1"), "not skipped, as everything is required: {why}");
-    writeln!(std::io::stderr(), "SKIPPED {}: {why}", std::thread::current().name().unwrap_or("a test")).unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "SKIPPED {}: {why}", std::thread::current().name().unwrap_or("a test")).unwrap();
 }
 
 /// What a run of the binary gave.
