@@ -3,6 +3,24 @@
 use crate::{Error, Result};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
+
+/// How the names of temporary files begin.
+pub(crate) const TEMPORARY: &str = ".joulefront-";
+
+/// A temporary file lives for the milliseconds of one write; one that was not touched for this long is nobody's.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// Removes the temporary files that killed processes left in `folder`. One that is in use by another process is younger.
+pub(crate) fn remove_stale(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|e| e.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes())) {
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        if age.is_some_and(|a| a > STALE) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
 
 /// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one and never a part.
 ///
@@ -14,7 +32,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         _ => Path::new("."),
     };
     let run = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".joulefront-").tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         set_default_mode(file.as_file())?;

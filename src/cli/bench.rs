@@ -3,7 +3,7 @@
 use super::inputs::ModelFile;
 use super::meters::MeterOptions;
 use super::progress::{Bar, on_ctrl_c};
-use super::{Global, as_json, engine_versions, print, text, values};
+use super::{Global, as_json, engine_versions, print, say, text, values};
 use crate::data::Dataset;
 use crate::engine::{self, LoadOptions};
 use crate::measure::{Environment, Measurement, Plan, Subject, made_up, measure};
@@ -87,13 +87,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         max_time: args.max_time,
         seed: args.seed,
         timeout: args.timeout.into(),
-        // The whole CPU: nothing is a disturbance.
-        disturbance: if args.disturbance < 1.0 { args.disturbance } else { f64::INFINITY },
+        disturbance: args.disturbance,
         cancel: Arc::clone(cancel),
         ..Plan::default()
     };
     if !global.quiet {
-        environment.warnings().iter().for_each(|w| eprintln!("warning: {}; {}", w.cause(), w.remedy()));
+        environment.warnings().iter().for_each(|w| say(&format!("warning: {}; {}", w.cause(), w.remedy())));
     }
     let subjects: Vec<Subject> = cases.iter().map(|c| c.subject.clone()).collect();
     let bar = Bar::new(global, 0, "windows");

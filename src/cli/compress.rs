@@ -1,7 +1,7 @@
 //! `joulefront compress`: one variant, and what was done to each layer.
 
 use super::inputs::{ModelFile, SHIPPED_DATA, head, shipped};
-use super::{Global, print, print_json, text, values};
+use super::{Global, print, print_json, say, text, values};
 use crate::compress::{Calibration, Note};
 use crate::data::Dataset;
 use crate::make::{Variant, make};
@@ -114,7 +114,7 @@ fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) 
             Ok(data) if file.check_fits(&data).is_ok() => data,
             _ => {
                 if !global.quiet {
-                    eprintln!("note: no calibration samples: what pruning damages is not repaired (give `--data DIR`)");
+                    say("note: no calibration samples: what pruning damages is not repaired (give `--data DIR`)");
                 }
                 return Ok(None);
             }

@@ -127,10 +127,16 @@ fn engine_versions() -> Vec<EngineVersion> {
 
 fn complain(e: &Error, colours: bool) {
     let paint = |code: &str, text: &str| if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
-    eprintln!("{} {e}", paint("1;31", "error:"));
+    say(&format!("{} {e}", paint("1;31", "error:")));
     if let Some(hint) = e.hint_text() {
-        eprintln!("{} {hint}", paint("1;36", "hint:"));
+        say(&format!("{} {hint}", paint("1;36", "hint:")));
     }
+}
+
+/// A line on stderr. A reader that went away (`2>&1 | head`) is no reason to stop working.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Writes to stdout. A reader that went away (`| head`) ends the program quietly, as other tools do.

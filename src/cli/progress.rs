@@ -1,6 +1,6 @@
 //! Progress on stderr, and Ctrl-C.
 
-use super::Global;
+use super::{Global, say};
 use crate::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -41,7 +41,7 @@ impl Bar {
     /// A line that stays.
     pub(super) fn line(&self, text: &str) {
         if self.plain {
-            eprintln!("{text}");
+            say(text);
         } else {
             self.bar.println(text);
         }

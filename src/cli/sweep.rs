@@ -3,7 +3,7 @@
 use super::inputs::{ModelFile, SHIPPED_DATA, SHIPPED_MODEL, report_folder, shipped};
 use super::meters::MeterOptions;
 use super::progress::{Bar, on_ctrl_c};
-use super::{Global, engine_versions, print, print_json, values};
+use super::{Global, engine_versions, print, print_json, say, values};
 use crate::data::Dataset;
 use crate::engine;
 use crate::measure::Environment;
@@ -80,23 +80,30 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         environment: &environment,
         cancel: Arc::clone(cancel),
     };
+    let created = existing.is_none();
     let mut study = match existing {
         Some(study) => study,
         None => Study::create(&study_path, &sweep.header()?)?,
     };
     if !global.quiet {
         let info = meter.info();
-        eprintln!("energy {} (meter {}, {}); study {}", info.kind.sentence(), info.name, info.scope, study_path.display());
-        environment.warnings().iter().for_each(|w| eprintln!("warning: {}; {}", w.cause(), w.remedy()));
+        say(&format!("energy {} (meter {}, {}); study {}", info.kind.sentence(), info.name, info.scope, study_path.display()));
+        environment.warnings().iter().for_each(|w| say(&format!("warning: {}; {}", w.cause(), w.remedy())));
     }
     let mut view = View::new(global);
     let outcome = sweep.run(&mut study, meter.as_mut(), &mut |event| view.show(&event));
     view.bar.clear();
     let resume = resume_line(args, global, &study_path);
-    let summary = outcome.map_err(|e| match e.kind() {
-        ErrorKind::Interrupted => e.hint(format!("what is finished is kept; to go on: {resume}")),
-        _ => e.hint(format!("what is finished is kept in `{}`; to go on: {resume}", study_path.display())),
-    })?;
+    let summary = match outcome {
+        Ok(summary) => summary,
+        Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e.hint(format!("what is finished is kept; to go on: {resume}"))),
+        Err(e) if created && study.trials().is_ok_and(|t| t.is_empty()) => {
+            // Nothing is in it: the next try need not be told to resume.
+            study.discard();
+            return Err(e);
+        }
+        Err(e) => return Err(e.hint(format!("what is finished is kept in `{}`; to go on: {resume}", study_path.display()))),
+    };
     let report = Report::read(&study)?;
     let folder = args.output.clone().unwrap_or_else(|| report_folder(&study_path));
     let files = write_all(&report, &folder)?;

@@ -47,7 +47,7 @@ pub struct Plan {
     pub seed: u64,
     /// How long a process may take for any one answer.
     pub timeout: Duration,
-    /// Share of CPU time that other processes or the hypervisor may take before a window is invalid.
+    /// Share of CPU time that other processes or the hypervisor may take before a window is invalid; from 1 on every window counts.
     pub disturbance: f64,
     /// How often an invalid window is measured again.
     pub retries: usize,

@@ -31,9 +31,6 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
     let Some((choice, count)) = choices.iter().enumerate().find(|(_, count)| clusters(track, *count, latency).len() >= 2) else {
         return Err(Error::engine("fewer than two processes of it could be measured"));
     };
-    if choice == 2 {
-        warnings.push(Warning::DisturbedLatency);
-    }
     let broken = || Error::engine("its latencies are no numbers that make a mean");
     let mean = cluster_ratio(&clusters(track, count, latency)).ok_or_else(broken)?;
     let ratio = match reference {
@@ -45,6 +42,9 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
     let inferences: u64 = counted.iter().map(|w| w.inferences).sum();
     let wall: Seconds = counted.iter().map(|w| w.wall).sum();
     let energy = energy(run, track, reference, &mut warnings);
+    if choice == 2 {
+        warnings.push(Warning::DisturbedLatency);
+    }
     general_warnings(run, track, &counted, &mut warnings);
     Ok(Measurement {
         energy,

@@ -78,7 +78,7 @@ pub(super) fn window(
         let ran = process.run(runs)?;
         let end = meter.read(target);
         let span = executor.now() - began;
-        let others = executor.disturbance(ran.cpu, plan.disturbance);
+        let others = disturbance(executor, plan, ran.cpu);
         // A meter that sees the machine sees what others burn; one that sees the process only suffers when it was held up.
         let (disturbance, remark) = match meter.info().scope {
             Scope::ProcessShare => (held_up(ran.cpu, ran.wall, plan.disturbance), others),
@@ -96,6 +96,12 @@ pub(super) fn window(
         executor.idle(PAUSE * f64::from(1u32 << tried.min(10)));
         tried += 1;
     }
+}
+
+/// What others did since the executor was told to watch, when it is more than the plan allows.
+fn disturbance(executor: &mut dyn Executor, plan: &Plan, own_cpu: Seconds) -> Option<String> {
+    // On several cores others can take more than the whole of one.
+    executor.disturbance(own_cpu, plan.disturbance).filter(|_| plan.disturbance < 1.0)
 }
 
 /// The share of a window that a process may spend waiting for its core, unless the plan allows more.
@@ -119,8 +125,8 @@ pub(super) fn idle(executor: &mut dyn Executor, meter: &mut dyn Meter, plan: &Pl
         executor.idle(span);
         let end = meter.read(target);
         let span = executor.now() - began;
-        let disturbance = executor.disturbance(Seconds(0.0), plan.disturbance);
-        if let (Ok(joules), None) = (energy(meter.energy(&start, &end)), disturbance) {
+        let others = disturbance(executor, plan, Seconds(0.0));
+        if let (Ok(joules), None) = (energy(meter.energy(&start, &end)), others) {
             return Ok(Some(joules / span));
         }
     }

@@ -40,6 +40,8 @@ pub struct Measuring {
     pub blocks: usize,
     /// Length of a window, in seconds.
     pub window_s: f64,
+    /// Share of CPU time that others may take before a window does not count; 1 counts every window.
+    pub disturbance: f64,
     /// Engine threads.
     pub threads: usize,
     /// Samples per run.
@@ -61,7 +63,7 @@ impl Default for SweepConfig {
 
 impl Default for Measuring {
     fn default() -> Self {
-        Measuring { processes: 5, blocks: 2, window_s: 0.06, threads: 1, batch: 1 }
+        Measuring { processes: 5, blocks: 2, window_s: 0.06, disturbance: 0.05, threads: 1, batch: 1 }
     }
 }
 
@@ -97,6 +99,7 @@ impl SweepConfig {
             c if !(2..=1000).contains(&c.measure.processes) => out("measure.processes", "2 to 1000 (intervals come from fresh processes)"),
             c if !(1..=1000).contains(&c.measure.blocks) => out("measure.blocks", "1 to 1000"),
             c if !positive(c.measure.window_s) || c.measure.window_s > 600.0 => out("measure.window_s", "above 0 and at most 600"),
+            c if !(0.0..=1.0).contains(&c.measure.disturbance) => out("measure.disturbance", "0 to 1"),
             c if !(1..=1024).contains(&c.measure.threads) => out("measure.threads", "1 to 1024"),
             c if !(1..=65_536).contains(&c.measure.batch) => out("measure.batch", "1 to 65536"),
             // The upper bound keeps it within the clock's own type.

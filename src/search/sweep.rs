@@ -228,6 +228,7 @@ impl Sweep<'_> {
             processes: measure.processes,
             blocks: measure.blocks,
             window: Seconds(measure.window_s),
+            disturbance: measure.disturbance,
             seed: self.config.seed,
             timeout: timeout.into(),
             cancel: Arc::clone(&self.cancel),

@@ -65,11 +65,8 @@ impl Study {
     /// # Errors
     /// Something is at `path` already; the folder is missing or not writable; the disk is full.
     pub fn create(path: &Path, header: &StudyHeader) -> Result<Self> {
-        let folder = match path.parent() {
-            Some(p) if !p.as_os_str().is_empty() => p,
-            _ => Path::new("."),
-        };
-        let file = tempfile::Builder::new().prefix(".joulefront-").tempfile_in(folder).map_err(|e| Error::write(path, e))?;
+        let folder = folder(path);
+        let file = tempfile::Builder::new().prefix(atomic::TEMPORARY).tempfile_in(folder).map_err(|e| Error::write(path, e))?;
         let json = to_json(header)?;
         let build = || -> rusqlite::Result<()> {
             let mut c = Connection::open(file.path())?;
@@ -109,6 +106,8 @@ impl Study {
             return Err(read_only(path));
         }
         prepare().map_err(|e| explain(path, e))?;
+        atomic::remove_stale(folder(path));
+        atomic::remove_stale(&beside(path, ".files"));
         Ok(Study { connection, path: path.to_owned(), header })
     }
 
@@ -252,6 +251,19 @@ impl Study {
         Ok(sha256)
     }
 
+    /// Removes a study that has no trials, with the original's file. Best effort: what remains is a whole, empty study.
+    pub fn discard(self) {
+        let original = self.artifact_path(&self.header.model_sha256);
+        let Study { connection, path, .. } = self;
+        // The last connection that closes takes the log files with it.
+        drop(connection);
+        let _ = original.map(std::fs::remove_file);
+        let _ = std::fs::remove_dir(beside(&path, ".files"));
+        for suffix in ["-wal", "-shm", ""] {
+            let _ = std::fs::remove_file(beside(&path, suffix));
+        }
+    }
+
     fn texts(&self, sql: &str) -> Result<Vec<(String, String)>> {
         let read =
             || -> rusqlite::Result<Vec<_>> { self.connection.prepare(sql)?.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect() };
@@ -265,4 +277,9 @@ impl Study {
     fn explain(&self, e: rusqlite::Error) -> Error {
         explain(&self.path, e)
     }
+}
+
+/// The folder that `path` is in.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -162,6 +162,14 @@ fn a_reader_that_goes_away_ends_it_quietly() {
 }
 
 #[test]
+fn messages_that_nobody_reads_do_not_matter() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_joulefront"));
+    let mut child = command.args(["inspect", "/nowhere.onnx"]).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+}
+
+#[test]
 fn colour_is_as_asked() {
     let run = |when: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_joulefront"));

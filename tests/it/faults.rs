@@ -1,6 +1,6 @@
 //! What can go wrong: broken files, wrong data, no permission, full disks, engines that crash or hang.
 
-use crate::support::{joulefront, ran, repository, skipped, small_data};
+use crate::support::{SHORT_SWEEP, joulefront, ran, repository, skipped, small_data};
 use joulefront::onnx::{Attributes, Model, pb};
 use joulefront::tensor::Tensor;
 use std::path::{Path, PathBuf};
@@ -150,6 +150,27 @@ fn a_full_disk_leaves_nothing_half_written() {
     let partial = |name: &str| name.ends_with(".onnx") || name.starts_with(".joulefront-");
     let files: Vec<String> = walk(at).iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect();
     assert!(!files.iter().any(|f| partial(f)), "{files:?}");
+}
+
+#[test]
+fn a_full_disk_for_reports_and_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_data(folder.path(), 20);
+    let (config, study) = (folder.path().join("s.toml"), folder.path().join("s.sqlite"));
+    std::fs::write(&config, SHORT_SWEEP).unwrap();
+    let sweep = ["sweep", "models/fashion-mlp.onnx", "--data", text(&data), "--config", text(&config), "--study", text(&study)];
+    let ended = joulefront(&[&sweep[..], &["--budget", "1trials"]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    // A few kilobytes: no file of either fits whole.
+    let Some(disk) = Disk::new(4) else { return };
+    let out = disk.0.path().join("out");
+    joulefront(&["report", text(&study), "-o", text(&out)]).refused(3, &["space"]);
+    joulefront(&["bench", "models/fashion-mlp.onnx", "--processes", "2", "--window", "5ms", "--out", text(&out)]).refused(3, &["space"]);
+    let files = walk(disk.0.path());
+    assert!(files.iter().all(|f| std::fs::metadata(f).unwrap().len() > 0 && !text(f).contains(".joulefront-")), "{files:?}");
+    // The study is as whole as before.
+    let again = joulefront(&["report", text(&study), "-o", text(&folder.path().join("report")), "--json"]).json();
+    assert_eq!(again["results"].as_array().unwrap().len(), 1);
 }
 
 fn walk(folder: &Path) -> Vec<PathBuf> {

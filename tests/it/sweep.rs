@@ -78,6 +78,41 @@ fn wait_for(place: &Place, study: &str, count: usize, child: &mut std::process::
     }
 }
 
+/// Stands in the environment of a sweep and of everything it starts.
+const MARK: &str = "JOULEFRONT_TEST_MARK";
+
+/// Fails unless every process that a killed sweep started ends by itself.
+#[track_caller]
+fn no_process_left(mark: &Path) {
+    let entry = format!("{MARK}={}", mark.display());
+    let marked = |pid: &Path| std::fs::read(pid.join("environ")).is_ok_and(|e| e.split(|&b| b == 0).any(|v| v == entry.as_bytes()));
+    let left = || std::fs::read_dir("/proc").unwrap().flatten().map(|e| e.path()).find(|p| marked(p));
+    let start = Instant::now();
+    while let Some(pid) = left() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{} still runs", pid.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_sweep_whose_original_cannot_run_leaves_no_study() {
+    let place = Place::new();
+    let mut model = joulefront::onnx::Model::load(repository("models/fashion-mlp.onnx")).unwrap();
+    let relu = model.graph_mut().node.iter_mut().find(|n| n.op_type() == "Relu").unwrap();
+    relu.set_domain("com.example".into());
+    relu.set_op_type("Frobnicate".into());
+    model.save(place.path("custom.onnx")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_joulefront"));
+    command.arg("sweep").arg(place.path("custom.onnx")).arg("--data").arg(place.path("data"));
+    command.arg("--config").arg(place.path("s.toml")).arg("--study").arg(place.path("n.sqlite"));
+    let out = ran(&mut command);
+    out.refused(2, &["Frobnicate"]);
+    assert!(!out.stderr.contains("--resume"), "{}", out.stderr);
+    let mut names: Vec<_> = std::fs::read_dir(place.folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["custom.onnx", "data", "s.toml"]);
+}
+
 #[test]
 fn same_seed_same_bytes_on_any_number_of_cores() {
     let place = Place::new();
@@ -101,20 +136,34 @@ fn same_seed_same_bytes_on_any_number_of_cores() {
 fn killed_at_any_moment_no_trial_is_lost_or_run_twice() {
     let place = Place::new();
     let mut before = BTreeMap::new();
-    for kill in 0..5u32 {
-        let mut command = if kill == 0 { place.start("k.sqlite", &[]) } else { place.command("k.sqlite", &["--resume"]) };
+    for kill in 0..6u32 {
+        let exists = place.path("k.sqlite").exists();
+        let mut command = if exists { place.command("k.sqlite", &["--resume"]) } else { place.start("k.sqlite", &[]) };
+        command.env(MARK, place.path("k.sqlite"));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        wait_for(&place, "k.sqlite", before.len() + 1, &mut child);
-        // Somewhere within the next trial.
+        // Now before, now after another trial is stored, and somewhere within the next one.
+        if kill % 3 != 0 {
+            wait_for(&place, "k.sqlite", before.len() + 1, &mut child);
+        }
         std::thread::sleep(Duration::from_millis(u64::from(kill) * 170));
         child.kill().unwrap();
         child.wait().unwrap();
-        let after = place.trials("k.sqlite");
-        kept(&before, &after);
-        before = after;
+        no_process_left(&place.path("k.sqlite"));
+        if place.path("k.sqlite").exists() {
+            let after = place.trials("k.sqlite");
+            kept(&before, &after);
+            before = after;
+        }
     }
+    // What a killed writer leaves is removed when it is certainly nobody's; a writer that may be at work is left alone.
+    std::fs::create_dir_all(place.path("k.sqlite.files")).unwrap();
+    let (old, young) = (place.path("k.sqlite.files/.joulefront-old"), place.path(".joulefront-young"));
+    let hours_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
+    std::fs::File::create(&old).unwrap().set_modified(hours_ago).unwrap();
+    std::fs::write(&young, "half").unwrap();
     let last = ran(&mut place.command("k.sqlite", &["--resume"]));
     finished(&last);
+    assert!(!old.exists() && young.exists());
     let after = place.trials("k.sqlite");
     kept(&before, &after);
     assert_eq!(after.len(), 5);

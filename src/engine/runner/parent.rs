@@ -229,7 +229,7 @@ impl Runner {
 
     /// Sends a request with its payload and waits for the answer.
     fn ask(&mut self, request: &Request, payload: &[u8]) -> Result<(Reply, Vec<u8>)> {
-        let deadline = Instant::now() + self.timeout;
+        let began = Instant::now();
         // A write fails when the child has died; then the reply tells how.
         let header = protocol::write_header(&mut self.stdin, request, payload.len());
         let (stdin, replies, child) = (&mut self.stdin, &self.replies, &mut self.child);
@@ -238,7 +238,7 @@ impl Runner {
                 // A payload fills the pipe: a child that hangs before reading it must not hang us as well.
                 scope.spawn(move || stdin.write_all(payload).and_then(|()| stdin.flush()));
             }
-            let reply = replies.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            let reply = replies.recv_timeout(self.timeout.saturating_sub(began.elapsed()));
             if reply.is_err() {
                 let _ = child.kill();
             }

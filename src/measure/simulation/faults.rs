@@ -56,8 +56,24 @@ fn a_machine_that_is_never_quiet_gives_latency_but_no_energy() {
     assert_eq!(m.energy, None);
     near(m.latency.p50.0, 0.005);
     assert_eq!(m.invalid_windows[0].1, 20 * 4);
-    assert!(m.warnings[0].starts_with("no window was free of disturbance"), "{:?}", m.warnings);
-    assert!(m.warnings[1].starts_with("energy is not known: others used … % of the CPU"), "{:?}", m.warnings);
+    assert!(m.warnings[0].starts_with("energy is not known: others used … % of the CPU"), "{:?}", m.warnings);
+    assert!(m.warnings[1].starts_with("no window was free of disturbance"), "{:?}", m.warnings);
+    let m = simulate(&world, &Plan { disturbance: 1.0, ..Plan::default() }, &mut |_| ()).unwrap().remove(0).unwrap();
+    near(m.energy.unwrap().gross.value, 0.05);
+}
+
+#[test]
+fn a_process_that_always_waits_for_its_core_has_an_energy_of_its_own_all_the_same() {
+    let world = world(&[Truth::new(0.01, 0.1), Truth::new(0.01, 0.05)]);
+    lock(&world).waiting = 0.5;
+    lock(&world).scope = Scope::ProcessShare;
+    for m in simulate(&world, &Plan::default(), &mut |_| ()).unwrap() {
+        let m = m.unwrap();
+        let e = m.energy.unwrap();
+        near(e.gross.value, 0.05 * e.ratio.unwrap().value);
+        let said = "too few windows were free of disturbance (its core was taken by others for … % of the window)";
+        assert!(m.warnings[0].starts_with(said), "{:?}", m.warnings);
+    }
 }
 
 #[test]

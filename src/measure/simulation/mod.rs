@@ -53,6 +53,10 @@ struct World {
     /// Every n-th watched span is disturbed.
     disturb_every: Option<u64>,
     meter_fails: bool,
+    /// Share of its wall time that a process waits for its core.
+    waiting: f64,
+    /// What the meter says it sees.
+    scope: Scope,
     watched: u64,
     runs: Vec<u64>,
     rng: ChaCha8Rng,
@@ -76,6 +80,8 @@ fn world(subjects: &[Truth]) -> Shared {
         restless: 0.0,
         disturb_every: None,
         meter_fails: false,
+        waiting: 0.0,
+        scope: Scope::Package,
         watched: 0,
         runs: vec![0; subjects.len()],
         rng: ChaCha8Rng::seed_from_u64(0),
@@ -153,7 +159,7 @@ impl Process for SimulatedProcess {
         world.pass(span, truth.energy * noise * n as f64);
         self.age += span;
         self.last = vec![(truth.latency * slow * jump * 1e9).round() as u64; n as usize];
-        Ok(Ran { wall: Seconds(span), cpu: Seconds(span) })
+        Ok(Ran { wall: Seconds(span), cpu: Seconds(span * (1.0 - world.waiting)) })
     }
 
     fn latencies(&mut self) -> Result<Vec<u64>> {
@@ -179,7 +185,7 @@ impl Counter {
         let info = MeterInfo {
             name: "simulation".into(),
             kind: Kind::Simulated,
-            scope: Scope::Package,
+            scope: lock(world).scope,
             domains: vec![Domain { name: "package-0".into(), counted: true }],
             unit: Joules(UNIT),
             update_period: None,
