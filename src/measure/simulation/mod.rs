@@ -182,15 +182,20 @@ struct Counter {
 
 impl Counter {
     fn new(world: &Shared) -> Self {
+        // Two locks in one expression would wait for each other.
+        let (scope, attributes_idle) = {
+            let world = lock(world);
+            (world.scope, world.idle_watts > 0.0)
+        };
         let info = MeterInfo {
             name: "simulation".into(),
             kind: Kind::Simulated,
-            scope: lock(world).scope,
+            scope,
             domains: vec![Domain { name: "package-0".into(), counted: true }],
             unit: Joules(UNIT),
             update_period: None,
             systematic: Systematic { low: 1.0, high: 1.0, source: "the simulation knows the truth".into() },
-            attributes_idle: lock(world).idle_watts > 0.0,
+            attributes_idle,
         };
         Counter { world: Arc::clone(world), info }
     }
