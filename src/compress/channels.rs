@@ -78,6 +78,8 @@ pub fn cut_channels(model: &Model, share: ChannelShare, round_to: usize, calibra
         notes.extend(fold_batch_norms(&mut original)?);
         repair::add_missing_biases(&mut original)?;
     }
+    let fitting = calibration.map(|c| c.fitting(&original)).transpose()?;
+    let calibration = fitting.as_deref();
     let graph = Graph::new(&original);
     let facts = Facts::infer(&original, 1)?;
     let layer_list = layers(&graph, &facts)?;

@@ -25,6 +25,8 @@ pub fn prune_connections(model: &Model, ratio: f64, how: Distribution, calibrati
         notes.extend(fold_batch_norms(&mut original)?);
         repair::add_missing_biases(&mut original)?;
     }
+    let fitting = calibration.map(|c| c.fitting(&original)).transpose()?;
+    let calibration = fitting.as_deref();
     let graph = Graph::new(&original);
     let facts = Facts::infer(&original, 1)?;
     let list = layers(&graph, &facts)?;

@@ -4,13 +4,14 @@
 //! At a residual addition the target is the original's sum minus the variant's other summand, so that a layer also makes
 //! up for what the shortcut lost.
 
-use super::lanes::{Lane, map_chunks};
+use super::lanes::{Lane, sum_moments};
 use super::note::Note;
 use super::statistics::{Centred, Moments, Rows};
 use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, layers};
 use crate::onnx::Model;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Samples per chunk: part of the result's definition (sums are merged chunk by chunk), not a tuning knob.
@@ -20,6 +21,8 @@ const CHUNK: usize = 32;
 #[derive(Debug, Clone)]
 pub struct Calibration {
     input: String,
+    /// Shape of one sample.
+    sample: Vec<usize>,
     chunks: Vec<Tensor>,
 }
 
@@ -34,13 +37,42 @@ impl Calibration {
         if count == 0 || data.is_empty() {
             return Err(Error::bad_input("the calibration split is empty").hint("a few hundred unlabelled samples are enough"));
         }
-        let size = data.len() / count;
-        let chunks = data.chunks(CHUNK * size).map(|part| {
-            let mut shape = samples.shape().to_vec();
-            shape[0] = part.len() / size;
-            Tensor::f32(shape, part.to_vec())
-        });
-        Ok(Calibration { input: input.to_owned(), chunks: chunks.collect::<Result<_>>()? })
+        let sample = samples.shape()[1..].to_vec();
+        Ok(Calibration { input: input.to_owned(), chunks: cut(data, &sample, CHUNK)?, sample })
+    }
+
+    /// The samples in the portions that `model` takes: a file may fix the first dimension of its input. Samples that do
+    /// not fill a portion are left out.
+    ///
+    /// # Errors
+    /// The model has no such input, it takes samples of another shape, or more at once than there are.
+    pub(super) fn fitting(&self, model: &Model) -> Result<Cow<'_, Self>> {
+        let graph = Graph::new(model);
+        let input = graph.inputs().find(|i| i.name() == self.input);
+        let input = input.ok_or_else(|| Error::bad_input(format!("the model has no input `{}`", self.input)))?;
+        let dims = &input.type_.tensor_type.shape.dim;
+        let takes = |axis: usize| dims.get(axis).map(|d| d.dim_value()).filter(|&d| d > 0);
+        let fits = |(axis, &size): (usize, &usize)| takes(axis + 1).is_none_or(|d| d as u64 == size as u64);
+        if dims.len() != self.sample.len() + 1 || !self.sample.iter().enumerate().all(fits) {
+            let stated: Vec<String> =
+                dims.iter().map(|d| if d.has_dim_value() { d.dim_value().to_string() } else { d.dim_param().to_owned() }).collect();
+            return Err(Error::bad_input(format!(
+                "calibration samples of shape {:?} do not fit the input [{}]",
+                self.sample,
+                stated.join(", ")
+            )));
+        }
+        let Some(portion) = takes(0).and_then(|d| usize::try_from(d).ok()) else { return Ok(Cow::Borrowed(self)) };
+        let all: Vec<f32> = self.chunks.iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?.concat();
+        let size = self.sample.iter().product::<usize>().max(1);
+        let whole = all.len() / size / portion * portion;
+        if whole == 0 {
+            return Err(Error::bad_input(format!(
+                "the model takes {portion} samples at once, there are {} to calibrate on",
+                all.len() / size
+            )));
+        }
+        Ok(Cow::Owned(Calibration { chunks: cut(&all[..whole * size], &self.sample, portion)?, ..self.clone() }))
     }
 
     /// The model's input.
@@ -51,6 +83,12 @@ impl Calibration {
     pub(super) fn chunks(&self) -> &[Tensor] {
         &self.chunks
     }
+}
+
+/// Tensors of `portion` samples each; the last may have fewer.
+fn cut(data: &[f32], sample: &[usize], portion: usize) -> Result<Vec<Tensor>> {
+    let size = sample.iter().product::<usize>().max(1);
+    data.chunks(portion.saturating_mul(size)).map(|part| Tensor::f32([&[part.len() / size], sample].concat(), part.to_vec())).collect()
 }
 
 /// What is to be fitted, and how the variant's tensors relate to the original's.
@@ -227,13 +265,13 @@ struct Sources<'a> {
 impl Sources<'_> {
     /// Moments over all chunks. `channel`: that channel alone of a depthwise layer.
     fn moments(&self, d: usize, o: usize, channel: Option<usize>) -> Result<Moments> {
-        let chunks: Vec<usize> = (0..self.lane.chunk_count()).collect();
-        let total: usize = chunks.iter().filter_map(|&i| self.lane.get(i, self.x)).map(|t| self.rows.count(t.shape())).sum();
+        let count = self.lane.chunk_count();
+        let total: usize = (0..count).filter_map(|i| self.lane.get(i, self.x)).map(|t| self.rows.count(t.shape())).sum();
         let step = row_step(total, d);
         let kept: Vec<usize> = channel.map_or_else(|| self.kept.to_vec(), |c| vec![self.kept[c]]);
         let own: Vec<usize> = channel.map_or_else(|| (0..self.kept.len()).collect(), |c| vec![c]);
         let missing = |name: &str| Error::bad_input(format!("`{name}` was not computed during calibration"));
-        let parts = map_chunks(&chunks, |_, &i| {
+        sum_moments(count, d, o, |i, sum| {
             let x = self.lane.get(i, self.x).ok_or_else(|| missing(self.x))?;
             let t = self.original.get(i, &self.target.tensor).ok_or_else(|| missing(&self.target.tensor))?;
             let mut targets = self.rows.targets(t, step, &kept)?;
@@ -242,13 +280,8 @@ impl Sources<'_> {
                 let shortcut = self.rows.targets(other, step, &own)?;
                 targets.iter_mut().zip(shortcut).for_each(|(t, s)| *t -= s);
             }
-            let mut m = Moments::new(d, o);
-            m.add(&self.rows.inputs(x, step, channel)?, &targets)?;
-            Ok(m)
-        })?;
-        let mut sum = Moments::new(d, o);
-        parts.iter().for_each(|p| sum.merge(p));
-        Ok(sum)
+            sum.add(&self.rows.inputs(x, step, channel)?, &targets)
+        })
     }
 }
 
