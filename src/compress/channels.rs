@@ -1,10 +1,11 @@
 //! Channel (neuron) pruning that really shrinks the graph: which channels go, and the edits that remove them.
 
+use super::calibration::Calibration;
 use super::groups::{Edit, Groups};
 use super::importance::{self, Ranking};
 use super::note::Note;
 use super::prepare::{fold_batch_norms, prepare, remove_dead_constants};
-use super::repair::{self, Calibration, Plan};
+use super::repair::{self, Plan};
 use crate::model::{Facts, Graph, Layer, layers};
 use crate::onnx::{Attributes, Model};
 use crate::tensor::{DType, Data, Tensor};
@@ -33,6 +34,9 @@ pub struct Pruned {
     pub cuts: Vec<(Edit, Vec<usize>)>,
 }
 
+/// Axis, entries per channel and kept channels of one cut.
+type Placed<'a> = (usize, usize, &'a [usize]);
+
 impl Pruned {
     /// The full-size graph that carries the variant's weights at their old places and zeros where channels were removed. It
     /// computes what the variant does, so that any engine can check the surgery.
@@ -42,7 +46,7 @@ impl Pruned {
     pub fn embedded(&self) -> Result<Model> {
         let mut full = self.full.clone();
         // A constant that was cut along two axes is put back along one after the other.
-        let mut put: BTreeMap<&str, Vec<(usize, usize, &[usize])>> = BTreeMap::new();
+        let mut put: BTreeMap<&str, Vec<Placed<'_>>> = BTreeMap::new();
         for (edit, kept) in &self.cuts {
             if let Edit::Slice { constant, axis, repeat } = edit {
                 put.entry(constant).or_default().push((*axis, *repeat, kept));

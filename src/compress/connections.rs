@@ -1,9 +1,10 @@
 //! Connection pruning: single weights become zero. Files and engines gain nothing by it today (see docs), accuracy and
 //! later compression of the file may; it is measured like everything else.
 
+use super::calibration::Calibration;
 use super::note::Note;
 use super::prepare::{fold_batch_norms, prepare};
-use super::repair::{self, Calibration, Plan};
+use super::repair::{self, Plan};
 use crate::model::{Encoding, Facts, Graph, Layer, Weight, layers};
 use crate::onnx::Model;
 use crate::recipe::Distribution;

@@ -1,9 +1,10 @@
 //! Which channels of a group matter least, and what removing them costs.
 
+use super::calibration::Calibration;
 use super::groups::Groups;
 use super::lanes::{Lane, map_chunks, sum_moments};
 use super::least_squares::Eliminator;
-use super::repair::{Calibration, matrix, row_step};
+use super::repair::{matrix, row_step};
 use super::statistics::Rows;
 use crate::Result;
 use crate::model::{Graph, Layer};

@@ -43,7 +43,7 @@ impl Moments {
     /// Adds `rows`: x is n×d and t is n×o, row-major. Products are summed in single precision within one call (a few
     /// thousand rows) and in double precision across calls.
     pub(super) fn add(&mut self, x: &[f32], t: &[f32]) -> Result<()> {
-        let n = if self.d == 0 { 0 } else { x.len() / self.d };
+        let n = x.len().checked_div(self.d).unwrap_or(0);
         if x.len() != n * self.d || t.len() != n * self.o {
             return Err(Error::bad_input("calibration rows and targets differ in number"));
         }

@@ -64,7 +64,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The zoo's weights are small, so that most flips hit structure.
     #[test]
@@ -76,6 +76,10 @@ proptest! {
         }
         let _ = survive(&file);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Structure is changed where it hurts, and the file stays readable protobuf.
     #[test]
