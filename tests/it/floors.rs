@@ -37,7 +37,6 @@ fn accuracy_stays_above_its_floors() {
     for (name, step, floor) in cases {
         let what = format!("{name}, {}", step.as_ref().map_or("original".into(), Step::to_string));
         let reached = accuracy(name, step, &samples, &split);
-        println!("{what}: {reached}");
         if reached < floor {
             low.push(format!("{what}: {reached} instead of at least {floor}"));
         }
