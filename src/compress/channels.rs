@@ -1,10 +1,11 @@
 //! Channel (neuron) pruning that really shrinks the graph: which channels go, and the edits that remove them.
 
+use super::calibration::Calibration;
 use super::groups::{Edit, Groups};
 use super::importance::{self, Ranking};
 use super::note::Note;
 use super::prepare::{prepare_to_prune, remove_dead_constants};
-use super::repair::{self, Calibration, Plan};
+use super::repair::{self, Plan};
 use crate::model::{Facts, Graph, Layer, layers};
 use crate::onnx::{Attributes, Model};
 use crate::tensor::{DType, Data, Tensor};
@@ -77,6 +78,8 @@ pub fn cut_channels(model: &Model, share: ChannelShare, round_to: usize, calibra
         return Err(Error::bad_input(format!("a pruning share of {s} is not between 0 and 1")));
     }
     let (original, mut notes) = prepare_to_prune(model, calibration.is_some())?;
+    let fitting = calibration.map(|c| c.fitting(&original)).transpose()?;
+    let calibration = fitting.as_deref();
     let graph = Graph::new(&original);
     let facts = Facts::infer(&original, 1)?;
     let layer_list = layers(&graph, &facts)?;

@@ -1,9 +1,10 @@
 //! Connection pruning: single weights become zero. Files and engines gain nothing by it today (see docs), accuracy and
 //! later compression of the file may; it is measured like everything else.
 
+use super::calibration::Calibration;
 use super::note::Note;
 use super::prepare::prepare_to_prune;
-use super::repair::{self, Calibration, Plan};
+use super::repair::{self, Plan};
 use crate::model::{Encoding, Facts, Graph, Layer, Weight, layers};
 use crate::onnx::Model;
 use crate::recipe::Distribution;
@@ -21,6 +22,8 @@ pub fn prune_connections(model: &Model, ratio: f64, how: Distribution, calibrati
         return Err(Error::bad_input(format!("a pruning ratio of {ratio} is not between 0 and 1")));
     }
     let (original, mut notes) = prepare_to_prune(model, calibration.is_some())?;
+    let fitting = calibration.map(|c| c.fitting(&original)).transpose()?;
+    let calibration = fitting.as_deref();
     let graph = Graph::new(&original);
     let facts = Facts::infer(&original, 1)?;
     let list = layers(&graph, &facts)?;

@@ -1,10 +1,11 @@
 //! Which channels of a group matter least, and what removing them costs.
 
+use super::calibration::Calibration;
 use super::groups::Groups;
-use super::lanes::{Lane, map_chunks};
+use super::lanes::{Lane, map_chunks, sum_moments};
 use super::least_squares::Eliminator;
-use super::repair::{Calibration, matrix, row_step};
-use super::statistics::{Moments, Rows};
+use super::repair::{matrix, row_step};
+use super::statistics::Rows;
 use crate::Result;
 use crate::model::{Graph, Layer};
 use crate::onnx::Model;
@@ -117,18 +118,13 @@ fn eliminators(model: &Model, groups: &Groups, layers: &[Layer], calibration: &C
         let x = &graph.node(layer.node).input[0];
         let Some(shape) = lane.get(0, x).map(|t| t.shape().to_vec()) else { continue };
         let Ok(rows) = Rows::of(layer, graph.node(layer.node), &shape, &weight.shape) else { continue };
-        let chunks: Vec<usize> = (0..lane.chunk_count()).collect();
-        let total = chunks.iter().filter_map(|&i| lane.get(i, x)).map(|t| rows.count(t.shape())).sum();
+        let count = lane.chunk_count();
+        let total = (0..count).filter_map(|i| lane.get(i, x)).map(|t| rows.count(t.shape())).sum();
         let step = row_step(total, d);
-        let parts = map_chunks(&chunks, |_, &i| {
-            let mut m = Moments::new(d, 0);
-            if let Some(x) = lane.get(i, x) {
-                m.add(&rows.inputs(x, step, None)?, &[])?;
-            }
-            Ok(m)
+        let sum = sum_moments(count, d, 0, |i, sum| match lane.get(i, x) {
+            Some(x) => sum.add(&rows.inputs(x, step, None)?, &[]),
+            None => Ok(()),
         })?;
-        let mut sum = Moments::new(d, 0);
-        parts.iter().for_each(|p| sum.merge(p));
         if let Some(e) = sum.centred().and_then(|c| Eliminator::new(&c, w)) {
             found.insert(number, e);
         }

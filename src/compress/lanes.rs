@@ -4,12 +4,14 @@
 //! variant's, whose inputs are what its layers really see. Chunks have a fixed size and sums are merged in order, so the
 //! result does not depend on the number of threads.
 
+use super::statistics::Moments;
 use crate::Result;
 use crate::exec;
 use crate::model::Graph;
 use crate::onnx::{Model, pb};
 use crate::tensor::Tensor;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// A model half-way through its nodes.
 pub(super) struct Lane {
@@ -139,7 +141,22 @@ pub(super) fn map_chunks<C: Sync, T: Send>(chunks: &[C], f: impl Fn(usize, &C) -
                 scope.spawn(move || slice.iter().enumerate().map(|(i, c)| f(part * per_thread + i, c)).collect::<Result<Vec<T>>>())
             })
             .collect();
-        handles.into_iter().map(|h| h.join().unwrap_or_else(|_| Err(crate::Error::bad_input("a calibration thread failed")))).collect()
+        handles.into_iter().map(|h| h.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))).collect()
     });
     Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// Sums the moments of `count` chunks, which `add` contributes one by one: in a fixed number of parts over all cores, so
+/// that memory does not grow with the samples and the result does not depend on the threads.
+pub(super) fn sum_moments(count: usize, d: usize, o: usize, add: impl Fn(usize, &mut Moments) -> Result<()> + Sync) -> Result<Moments> {
+    const PARTS: usize = 8;
+    let parts: Vec<Range<usize>> = (0..PARTS).map(|p| count * p / PARTS..count * (p + 1) / PARTS).filter(|r| !r.is_empty()).collect();
+    let sums = map_chunks(&parts, |_, part| {
+        let mut sum = Moments::new(d, o);
+        part.clone().try_for_each(|chunk| add(chunk, &mut sum))?;
+        Ok(sum)
+    })?;
+    let mut total = Moments::new(d, o);
+    sums.iter().for_each(|s| total.merge(s));
+    Ok(total)
 }

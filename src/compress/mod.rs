@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows engines or meters; calibration samples come as data, and each step returns what it did per layer.
 
+mod calibration;
 mod channels;
 mod connections;
 mod groups;
@@ -15,10 +16,10 @@ mod repair;
 mod rules;
 mod statistics;
 
+pub use calibration::Calibration;
 pub use channels::{ChannelShare, Pruned, cut_channels, prune_channels};
 pub use connections::prune_connections;
 pub use groups::{ChannelAxis, Edit, Group, Groups};
 pub use note::{Action, Note};
 pub use prepare::{fold_batch_norms, prepare};
 pub use quantize::quantize_weights;
-pub use repair::Calibration;

@@ -4,7 +4,8 @@
 //! At a residual addition the target is the original's sum minus the variant's other summand, so that a layer also makes
 //! up for what the shortcut lost.
 
-use super::lanes::{Lane, map_chunks};
+use super::calibration::Calibration;
+use super::lanes::{Lane, sum_moments};
 use super::note::Note;
 use super::statistics::{Centred, Moments, Rows};
 use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, layers};
@@ -12,46 +13,6 @@ use crate::onnx::Model;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::collections::HashMap;
-
-/// Samples per chunk: part of the result's definition (sums are merged chunk by chunk), not a tuning knob.
-const CHUNK: usize = 32;
-
-/// Calibration samples: what a model is repaired on. No labels.
-#[derive(Debug, Clone)]
-pub struct Calibration {
-    input: String,
-    chunks: Vec<Tensor>,
-}
-
-impl Calibration {
-    /// `samples` has the shape of the model's input `input`, with any number of samples on the first axis.
-    ///
-    /// # Errors
-    /// There are no samples, or they are not float32.
-    pub fn new(input: &str, samples: &Tensor) -> Result<Self> {
-        let data = samples.as_f32()?;
-        let count = samples.shape().first().copied().unwrap_or(0);
-        if count == 0 || data.is_empty() {
-            return Err(Error::bad_input("the calibration split is empty").hint("a few hundred unlabelled samples are enough"));
-        }
-        let size = data.len() / count;
-        let chunks = data.chunks(CHUNK * size).map(|part| {
-            let mut shape = samples.shape().to_vec();
-            shape[0] = part.len() / size;
-            Tensor::f32(shape, part.to_vec())
-        });
-        Ok(Calibration { input: input.to_owned(), chunks: chunks.collect::<Result<_>>()? })
-    }
-
-    /// The model's input.
-    pub fn input(&self) -> &str {
-        &self.input
-    }
-
-    pub(super) fn chunks(&self) -> &[Tensor] {
-        &self.chunks
-    }
-}
 
 /// What is to be fitted, and how the variant's tensors relate to the original's.
 pub(super) struct Plan<'a> {
@@ -65,7 +26,7 @@ pub(super) struct Plan<'a> {
 
 /// Fits all layers of `variant` in order; returns a note per layer with the relative error of its output.
 pub(super) fn refit(variant: &mut Model, plan: &Plan<'_>, calibration: &Calibration) -> Result<Vec<Note>> {
-    let input_shape = calibration.chunks[0].shape();
+    let input_shape = calibration.chunks()[0].shape();
     let facts = Facts::infer(variant, input_shape[0])?;
     let layer_list = layers(&Graph::new(variant), &facts)?;
     let by_node: HashMap<usize, &Layer> = layer_list.iter().map(|l| (l.node, l)).collect();
@@ -227,13 +188,13 @@ struct Sources<'a> {
 impl Sources<'_> {
     /// Moments over all chunks. `channel`: that channel alone of a depthwise layer.
     fn moments(&self, d: usize, o: usize, channel: Option<usize>) -> Result<Moments> {
-        let chunks: Vec<usize> = (0..self.lane.chunk_count()).collect();
-        let total: usize = chunks.iter().filter_map(|&i| self.lane.get(i, self.x)).map(|t| self.rows.count(t.shape())).sum();
+        let count = self.lane.chunk_count();
+        let total: usize = (0..count).filter_map(|i| self.lane.get(i, self.x)).map(|t| self.rows.count(t.shape())).sum();
         let step = row_step(total, d);
         let kept: Vec<usize> = channel.map_or_else(|| self.kept.to_vec(), |c| vec![self.kept[c]]);
         let own: Vec<usize> = channel.map_or_else(|| (0..self.kept.len()).collect(), |c| vec![c]);
         let missing = |name: &str| Error::bad_input(format!("`{name}` was not computed during calibration"));
-        let parts = map_chunks(&chunks, |_, &i| {
+        sum_moments(count, d, o, |i, sum| {
             let x = self.lane.get(i, self.x).ok_or_else(|| missing(self.x))?;
             let t = self.original.get(i, &self.target.tensor).ok_or_else(|| missing(&self.target.tensor))?;
             let mut targets = self.rows.targets(t, step, &kept)?;
@@ -242,13 +203,8 @@ impl Sources<'_> {
                 let shortcut = self.rows.targets(other, step, &own)?;
                 targets.iter_mut().zip(shortcut).for_each(|(t, s)| *t -= s);
             }
-            let mut m = Moments::new(d, o);
-            m.add(&self.rows.inputs(x, step, channel)?, &targets)?;
-            Ok(m)
-        })?;
-        let mut sum = Moments::new(d, o);
-        parts.iter().for_each(|p| sum.merge(p));
-        Ok(sum)
+            sum.add(&self.rows.inputs(x, step, channel)?, &targets)
+        })
     }
 }
 

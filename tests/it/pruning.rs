@@ -72,6 +72,24 @@ fn so_it_does_after_the_repair() {
 }
 
 #[test]
+fn models_of_a_fixed_batch_are_repaired_in_their_own_portions() {
+    let sample = vec![3, 8, 8];
+    let animal = Animal { name: "fixed batch", model: zoo::fixed_batch(), sample: sample.clone(), frozen: None, prunable: true };
+    let cut = |samples: usize, sample: &[usize]| {
+        let samples = Calibration::new("x", &zoo::inputs(samples, sample)).unwrap();
+        cut_channels(&animal.model, ChannelShare::OfChannels(0.5), 4, Some(&samples))
+    };
+    let pruned = cut(50, &sample).unwrap();
+    assert!(pruned.notes.iter().any(|n| n.error.is_some()));
+    let x = zoo::inputs(8, &sample);
+    assert!(distance(&run(&pruned.model, &x), &run(&pruned.embedded().unwrap(), &x)) <= 1e-4);
+    for (samples, sample, expect) in [(3, &sample[..], "takes 4 samples at once"), (50, &[3, 8, 9], "do not fit the input [4, 3, 8, 8]")] {
+        let e = cut(samples, sample).unwrap_err().to_string();
+        assert!(e.contains(expect), "{e}");
+    }
+}
+
+#[test]
 fn channels_that_cannot_go_stay_and_say_why() {
     for animal in zoo::all() {
         let (model, _) = prepare(&animal.model).unwrap();

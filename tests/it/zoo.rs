@@ -300,6 +300,14 @@ fn flatten(target: Option<[i64; 2]>) -> Model {
     b.finish(&y, &[4])
 }
 
+/// The same, exported for exactly four samples: the batch stands in the input and in the Reshape.
+pub(crate) fn fixed_batch() -> Model {
+    let mut model = flatten(Some([4, -1]));
+    let tensor = model.graph_mut().input[0].type_.mut_or_insert_default().tensor_type.mut_or_insert_default();
+    tensor.shape.mut_or_insert_default().dim[0].set_dim_value(4);
+    model
+}
+
 fn matmul_mlp() -> Model {
     let mut b = Build::new(13, &[16]);
     let y = b.matmul("x", 16, 32);
