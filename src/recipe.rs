@@ -72,7 +72,7 @@ pub enum Distribution {
 }
 
 /// Channel counts are kept at multiples of this unless a recipe says otherwise: engines compute in tiles, and a count
-/// between two tiles costs as much as the larger.
+/// between two tiles may cost as much as the larger (docs/RECIPES.md has a case where it does not).
 pub const DEFAULT_ROUND_TO: usize = 8;
 
 fn default_round_to() -> usize {

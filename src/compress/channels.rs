@@ -118,7 +118,7 @@ pub fn cut_channels(model: &Model, share: ChannelShare, round_to: usize, calibra
     Ok(Pruned { model: variant, notes, full: original, cuts })
 }
 
-/// Removes channels, keeping counts at multiples of `round_to` (odd counts buy nothing in an engine's tiles), and, given
+/// Removes channels, keeping counts at multiples of `round_to` (a count between two of an engine's tiles may buy nothing), and, given
 /// calibration samples, repairs what is left by sequential least squares.
 ///
 /// Without calibration samples channels are ranked by the L1 norm of their filters; with them by what removing them adds
