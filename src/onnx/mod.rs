@@ -19,7 +19,7 @@ pub mod pb {
 }
 
 pub use attributes::Attributes;
-pub use tensors::{dtype_from_onnx, dtype_to_onnx, tensor_from_proto, tensor_to_proto};
+pub use tensors::{dtype_from_onnx, dtype_to_onnx, tensor_from_proto, tensor_to_proto, zero_count};
 pub(crate) use tensors::{elements_from_le, elements_to_le};
 
 use crate::{Error, Result, atomic, sys};
