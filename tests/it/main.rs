@@ -18,4 +18,5 @@ mod quantization;
 mod runner;
 mod support;
 mod sweep;
+mod upgrade;
 mod zoo;
