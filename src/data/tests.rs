@@ -9,6 +9,8 @@ use std::io::{Cursor, Write};
 use tempfile::TempDir;
 
 mod hostile;
+mod images;
+mod sources;
 
 /// A dataset in a temporary folder, built file by file.
 struct Folder(TempDir);

@@ -225,6 +225,43 @@ mod tests {
     }
 
     #[test]
+    fn precision_recall_f1_and_confusion_are_scikit_learns() {
+        let fixture: serde_json::Value = serde_json::from_str(include_str!("../../tests/fixtures/classification.json")).unwrap();
+        let numbers = |key: &str| -> Vec<f64> { fixture[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
+        let labels: Vec<u32> = numbers("labels").iter().map(|&v| v as u32).collect();
+        let logits: Vec<f32> = numbers("logits").iter().map(|&v| v as f32).collect();
+        let names: Vec<String> = ["a", "b", "c", "d", "e", "f", "g"].map(String::from).into();
+        let s = Scores::new(&top_classes(&logits, 7).unwrap(), &labels, &names).unwrap();
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
+        for (c, ((precision, recall), f1)) in
+            s.per_class.iter().zip(numbers("precision").into_iter().zip(numbers("recall")).zip(numbers("f1")))
+        {
+            assert!(near(c.precision.unwrap().value, precision) && near(c.f1.unwrap(), f1), "{c:?}");
+            assert!(c.recall.map_or(c.samples == 0, |r| near(r.value, recall)), "{c:?}");
+        }
+        for cell in &s.confusion {
+            assert_eq!(fixture["confusion"][cell.label as usize][cell.predicted as usize], cell.count);
+        }
+        assert_eq!(s.confusion.iter().map(|c| c.count).sum::<u64>(), 60);
+        assert!(near(s.macro_f1, fixture["macro_f1"].as_f64().unwrap()));
+        let (i, se) = (s.macro_f1_interval.unwrap(), fixture["macro_f1_standard_error"].as_f64().unwrap());
+        assert!((i.hi - i.value - 1.959_964 * se).abs() < 1e-6 && (i.value - i.lo - 1.959_964 * se).abs() < 1e-6, "{i:?} {se}");
+    }
+
+    #[test]
+    fn macro_f1_is_over_the_classes_that_occur_and_has_no_interval_without_variance() {
+        let names: Vec<String> = ["a", "b", "c"].map(String::from).into();
+        let s = Scores::new(&[0, 1], &[0, 1], &names).unwrap();
+        assert_eq!((s.macro_f1, s.macro_f1_interval, s.per_class[2].f1), (1.0, None, None));
+        let s = Scores::new(&[1, 0], &[0, 1], &[]).unwrap();
+        assert_eq!((s.macro_f1, s.macro_f1_interval), (0.0, None));
+        // Class 9, which has no sample, counts with 0: half of 2/3.
+        let s = Scores::new(&[0, 9], &[0, 0], &[]).unwrap();
+        assert!((s.macro_f1 - 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!(s.per_class.len(), 1);
+    }
+
+    #[test]
     fn nothing_and_unequal_lengths_are_errors() {
         assert!(Scores::new(&[], &[], &[]).is_err());
         assert!(Scores::new(&[1], &[], &[]).is_err());

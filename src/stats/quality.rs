@@ -175,3 +175,92 @@ impl Reliability {
         (!self.broken).then(|| self.surprise as f64 * UNIT / samples as f64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fixture() -> (serde_json::Value, Vec<f32>, Vec<u32>) {
+        let fixture: serde_json::Value = serde_json::from_str(include_str!("../../tests/fixtures/classification.json")).unwrap();
+        let numbers = |key: &str| -> Vec<f64> { fixture[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
+        let logits = numbers("logits").iter().map(|&v| v as f32).collect();
+        let labels = numbers("labels").iter().map(|&v| v as u32).collect();
+        (fixture, logits, labels)
+    }
+
+    fn quality(scores: &[f32], classes: usize, labels: &[u32]) -> Quality {
+        let mut tally = Tally::new(&[5, 1, 2]);
+        tally.add(scores, classes, labels).unwrap();
+        tally.finish().unwrap()
+    }
+
+    #[test]
+    fn logits_give_the_figures_of_scikit_learn() {
+        let (fixture, logits, labels) = fixture();
+        let q = quality(&logits, 7, &labels);
+        let near = |a: f64, key: &str| assert!((a - fixture[key].as_f64().unwrap()).abs() < 1e-6, "{key}: {a}");
+        near(q.negative_log_likelihood.unwrap(), "negative_log_likelihood");
+        near(q.expected_calibration_error.unwrap(), "expected_calibration_error");
+        let top: Vec<(usize, f64)> = q.top_k.iter().map(|t| (t.k, t.accuracy.value)).collect();
+        let expect = [1usize, 2, 5].map(|k| (k, fixture["top_k"][k.to_string()].as_f64().unwrap()));
+        assert_eq!((q.scores, &top[..]), (ScoreKind::Logits, &expect[..]));
+    }
+
+    #[test]
+    fn probabilities_are_known_by_their_sum_and_give_the_same_figures() {
+        let (_, logits, labels) = fixture();
+        let softmax = |row: &[f32]| {
+            let sum: f32 = row.iter().map(|x| x.exp()).sum();
+            row.iter().map(|x| x.exp() / sum).collect::<Vec<f32>>()
+        };
+        let probabilities: Vec<f32> = logits.chunks(7).flat_map(softmax).collect();
+        let (q, expect) = (quality(&probabilities, 7, &labels), quality(&logits, 7, &labels));
+        assert_eq!(q.scores, ScoreKind::Probabilities);
+        assert!((q.negative_log_likelihood.unwrap() - expect.negative_log_likelihood.unwrap()).abs() < 1e-6);
+        assert!((q.expected_calibration_error.unwrap() - expect.expected_calibration_error.unwrap()).abs() < 1e-6);
+        // One row that is none makes logits of all.
+        assert_eq!(quality(&[0.5, 0.5, 0.7, 0.2], 2, &[0, 0]).scores, ScoreKind::Logits);
+        // Certain and wrong: bounded.
+        let q = quality(&[1.0, 0.0], 2, &[1]);
+        assert!((q.negative_log_likelihood.unwrap() - 23.0 * 2f64.ln()).abs() < 1e-9);
+        assert_eq!(q.expected_calibration_error, Some(1.0));
+    }
+
+    #[test]
+    fn ties_go_to_the_first_class_and_infinite_scores_have_no_calibration() {
+        let q = quality(&[1.0, 1.0, 1.0], 3, &[1]);
+        assert_eq!(q.top_k.iter().map(|t| t.accuracy.value).collect::<Vec<_>>(), [0.0, 1.0, 1.0]);
+        let q = quality(&[f32::INFINITY, 0.0, 3.0, 1.0], 2, &[0, 0]);
+        assert_eq!((q.expected_calibration_error, q.negative_log_likelihood), (None, None));
+        assert_eq!(q.top_k[0].accuracy.value, 1.0);
+        // A masked class is fine as long as it is not the label.
+        assert!(quality(&[f32::NEG_INFINITY, 0.0], 2, &[1]).negative_log_likelihood.is_some());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let add = |scores: &[f32], classes, labels: &[u32]| Tally::new(&[1]).add(scores, classes, labels).unwrap_err().to_string();
+        assert!(add(&[0.5], 1, &[0]).contains("1 scores a sample"));
+        assert!(add(&[0.5; 4], 2, &[0]).contains("not 2 for each of 1 samples"));
+        assert!(add(&[0.5; 2], 2, &[2]).contains("there is a label 2"));
+        assert!(Tally::new(&[1]).finish().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn neither_order_nor_portions_show_in_the_result(cut in 1usize..59, seed in 0usize..60) {
+            let (_, logits, labels) = fixture();
+            let whole = quality(&logits, 7, &labels);
+            // The samples from `seed` on, then those before, each in portions of `cut`.
+            let order: Vec<usize> = (seed..60).chain(0..seed).collect();
+            let mut tally = Tally::new(&[1, 2, 5]);
+            for part in order.chunks(cut) {
+                let rows: Vec<f32> = part.iter().flat_map(|&i| logits[i * 7..(i + 1) * 7].to_vec()).collect();
+                tally.add(&rows, 7, &part.iter().map(|&i| labels[i]).collect::<Vec<_>>()).unwrap();
+            }
+            prop_assert_eq!(tally.finish().unwrap(), whole);
+        }
+    }
+}
