@@ -9,8 +9,8 @@ use super::input::{Frame, Resize};
 use super::source::{broken, open_regular, printable, within};
 use crate::{Error, Result};
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits};
-use std::io::BufReader;
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -148,11 +148,15 @@ fn entries(root: &Path, folder: &Path, each: &mut dyn FnMut(&Path, bool) -> Resu
 
 /// Adds the values of one image file to `out`.
 fn decode(path: &Path, frame: &Frame, out: &mut Vec<u8>) -> Result<()> {
-    let file = open_regular(path)?;
-    if file.metadata().map_err(broken)?.len() > MAX_IMAGE_BYTES {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(MAX_IMAGE_BYTES + 1).read_to_end(&mut bytes).map_err(broken)?;
+    if bytes.len() as u64 > MAX_IMAGE_BYTES {
         return Err(Error::bad_input("the file is too long for an image"));
     }
-    let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(broken)?;
+    let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(broken)?;
+    if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_ends(&bytes) {
+        return Err(Error::bad_input("the file is cut short").hint("make or copy the file again"));
+    }
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_IMAGE_BYTES);
     reader.limits(limits);
@@ -173,6 +177,13 @@ fn decode(path: &Path, frame: &Frame, out: &mut Vec<u8>) -> Result<()> {
         put(plan.apply(image.into_rgb8()).as_raw(), 3, frame, out);
     }
     Ok(())
+}
+
+/// Whether the last scan of a JPEG file has an end. The decoder makes grey of what is missing; within a scan the bytes of the
+/// two markers cannot occur (ITU-T T.81, B.1.1.5).
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
+    last(0xD9) > last(0xDA)
 }
 
 /// Pixels come channel by channel within a pixel; models want that or one plane for each channel.
