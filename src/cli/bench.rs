@@ -185,7 +185,7 @@ fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, e
 fn trial(id: usize, args: &Args, file: &ModelFile, case: &Case, measured: Result<Measurement>, environment: &str) -> Trial {
     let options = &case.subject.options;
     let outcome = measured.and_then(|measurement| {
-        let totals = file.totals()?;
+        let totals = file.totals(&options.dims)?;
         let variant = VariantFacts {
             params: totals.params,
             macs: totals.macs,

@@ -2,13 +2,14 @@
 
 use crate::data::{Dataset, Split};
 use crate::engine::Fit;
-use crate::model::{Facts, Graph, Totals, layers, totals};
+use crate::model::{Dims, Facts, Graph, Totals, layers, totals};
 use crate::onnx::{Model, sha256_of};
 use crate::sys;
 use crate::tensor::Tensor;
 use crate::units::Bytes as Size;
 use crate::{Error, Result};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -58,9 +59,10 @@ impl ModelFile {
         self.path.file_name().map_or_else(|| self.path.display().to_string(), |n| n.to_string_lossy().into_owned())
     }
 
-    /// Parameters, multiply–adds, bits and sparsity of one sample.
-    pub(super) fn totals(&self) -> Result<Totals> {
-        let facts = Facts::infer(&self.model, 1)?;
+    /// Parameters, multiply–adds, bits and sparsity of one sample, with numbers for symbolic dimensions.
+    pub(super) fn totals(&self, dims: &BTreeMap<String, usize>) -> Result<Totals> {
+        let given = dims.iter().map(|(name, n)| format!("{name}={n}").parse()).collect::<Result<Vec<_>>>()?;
+        let facts = Facts::infer_with(&self.model, &given.into_iter().fold(Dims::batch(1), Dims::with))?;
         let graph = Graph::new(&self.model);
         totals(&graph, &layers(&graph, &facts)?)
     }

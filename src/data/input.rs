@@ -223,7 +223,10 @@ fn per_channel(key: &str, given: Option<Vec<f64>>, default: f64, channels: usize
     match given.as_slice() {
         [one] => Ok(vec![*one; channels]),
         all if all.len() == channels => Ok(given),
-        all => Err(Error::bad_input(format!("`{key}` has {} numbers for {channels} channels (first axis of `shape`)", all.len()))
-            .hint("give one number for each channel, or one for all")),
+        all => Err(Error::bad_input(format!(
+            "`{key}` has {} numbers for {channels} channels (first axis of `shape`, or last with `layout = \"HWC\"`)",
+            all.len()
+        ))
+        .hint("give one number for each channel, or one for all")),
     }
 }
