@@ -14,6 +14,7 @@ mod measure;
 mod predictions;
 mod pruning;
 mod quantization;
+mod reference;
 mod runner;
 mod support;
 mod sweep;
