@@ -15,6 +15,7 @@ mod nodes;
 mod predictions;
 mod pruning;
 mod quantization;
+mod reference;
 mod runner;
 mod support;
 mod sweep;
