@@ -16,6 +16,7 @@ mod predictions;
 mod pruning;
 mod quantization;
 mod reference;
+mod roundtrip;
 mod runner;
 mod support;
 mod sweep;
