@@ -6,17 +6,20 @@ use crate::sys::gemm::{Matrix, gemm};
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
 
-/// What an activation does to one value; `alpha` and `beta` are those of ONNX, RNN.
+/// A value with the parameters `alpha` and `beta` (ONNX, RNN) to a value.
+type Function = fn(f32, f32, f32) -> f32;
+
+/// What an activation does to one value.
 #[derive(Clone, Copy)]
 struct Activation {
-    f: fn(f32, f32, f32) -> f32,
+    f: Function,
     alpha: f32,
     beta: f32,
 }
 
 impl Activation {
     fn named(name: &str, alpha: Option<f32>, beta: Option<f32>) -> Result<Self> {
-        let (f, a, b): (fn(f32, f32, f32) -> f32, f32, f32) = match name.to_ascii_lowercase().as_str() {
+        let (f, a, b): (Function, f32, f32) = match name.to_ascii_lowercase().as_str() {
             "sigmoid" => (|x, _, _| 1.0 / (1.0 + (-x).exp()), 0.0, 0.0),
             "tanh" => (|x, _, _| x.tanh(), 0.0, 0.0),
             "relu" => (|x, _, _| x.max(0.0), 0.0, 0.0),

@@ -11,11 +11,159 @@ use std::io::{BufRead, BufReader};
 
 /// What is not supported, and why: names of cases, `*` at the end standing for any rest. Each must match a case, and each case that
 /// matches must fail, so that the list stays true.
-const UNSUPPORTED: &[(&str, &[&str])] = &[];
+const UNSUPPORTED: &[(&str, &[&str])] = &[
+    (
+        "8-bit and 4-bit floats, and 2-bit integers, are not computed with",
+        &[
+            "test_cast_FLOAT16_to_FLOAT4E2M1",
+            "test_cast_FLOAT16_to_FLOAT8E4M3FN*",
+            "test_cast_FLOAT16_to_FLOAT8E5M2*",
+            "test_cast_FLOAT16_to_INT2",
+            "test_cast_FLOAT16_to_UINT2",
+            "test_cast_FLOAT4E2M1*",
+            "test_cast_FLOAT8E4M3FN*",
+            "test_cast_FLOAT8E5M2*",
+            "test_cast_FLOAT_to_FLOAT4E2M1",
+            "test_cast_FLOAT_to_FLOAT8E4M3FN*",
+            "test_cast_FLOAT_to_FLOAT8E5M2*",
+            "test_cast_FLOAT_to_INT2",
+            "test_cast_FLOAT_to_UINT2",
+            "test_cast_INT2*",
+            "test_cast_UINT2*",
+            "test_cast_e8m0*",
+            "test_cast_no*",
+            "test_castlike_FLOAT16_to_FLOAT4E2M1*",
+            "test_castlike_FLOAT16_to_FLOAT8E4M3FN*",
+            "test_castlike_FLOAT16_to_FLOAT8E5M2*",
+            "test_castlike_FLOAT16_to_INT2*",
+            "test_castlike_FLOAT16_to_UINT2*",
+            "test_castlike_FLOAT4E2M1*",
+            "test_castlike_FLOAT8E4M3FN*",
+            "test_castlike_FLOAT8E5M2*",
+            "test_castlike_FLOAT_to_FLOAT4E2M1*",
+            "test_castlike_FLOAT_to_FLOAT8E4M3FN*",
+            "test_castlike_FLOAT_to_FLOAT8E5M2*",
+            "test_castlike_FLOAT_to_INT2*",
+            "test_castlike_FLOAT_to_UINT2*",
+            "test_castlike_INT2*",
+            "test_castlike_UINT2*",
+            "test_castlike_no*",
+            "test_dequantizelinear_e4m3fn*",
+            "test_dequantizelinear_e5m2",
+            "test_dequantizelinear_float4e2m1",
+            "test_dequantizelinear_int2",
+            "test_dequantizelinear_uint2",
+            "test_quantizelinear_e4m3fn",
+            "test_quantizelinear_e5m2",
+            "test_quantizelinear_float4e2m1",
+            "test_quantizelinear_int2",
+            "test_quantizelinear_uint2",
+        ],
+    ),
+    (
+        "fused operators of the newest transformers",
+        &[
+            "test_attention_23*",
+            "test_attention_24*",
+            "test_attention_3d*",
+            "test_attention_4d",
+            "test_attention_4d_attn*",
+            "test_attention_4d_causal*",
+            "test_attention_4d_diff*",
+            "test_attention_4d_fp16",
+            "test_attention_4d_gqa*",
+            "test_attention_4d_padded_kv_bf16",
+            "test_attention_4d_scaled",
+            "test_attention_4d_softcap",
+            "test_attention_4d_softcap_neginf_mask",
+            "test_attention_4d_softcap_neginf_mask_poison",
+            "test_attention_4d_with*",
+            "test_attention_bidirectional_window",
+            "test_attention_causal_boolmask_nan_robustness",
+            "test_attention_local*",
+            "test_causal_conv_with_state_b1_c1_degenerate",
+            "test_causal_conv_with_state_basic",
+            "test_causal_conv_with_state_decode_step",
+            "test_causal_conv_with_state_fp16",
+            "test_causal_conv_with_state_kernel_size_one",
+            "test_causal_conv_with_state_short_input_no_past_state",
+            "test_causal_conv_with_state_silu",
+            "test_causal_conv_with_state_silu_fp16",
+            "test_causal_conv_with_state_silu_with_past_state",
+            "test_causal_conv_with_state_swish_alias",
+            "test_causal_conv_with_state_with_bias",
+            "test_causal_conv_with_state_with_bias_and_past_state",
+            "test_causal_conv_with_state_with_past_state",
+            "test_linear_attention_decode_step",
+            "test_linear_attention_delta",
+            "test_linear_attention_explicit_scale",
+            "test_linear_attention_fp16",
+            "test_linear_attention_gated*",
+            "test_linear_attention_linear",
+            "test_linear_attention_linear_t1_no_past",
+            "test_linear_attention_no_past_explicit_zeros",
+            "test_linear_attention_prefill_with_past",
+            "test_rotary_embedding",
+            "test_rotary_embedding_3d_input",
+            "test_rotary_embedding_interleaved",
+            "test_rotary_embedding_no_position_ids",
+            "test_rotary_embedding_no_position_ids_interleaved",
+            "test_rotary_embedding_no_position_ids_rotary_dim",
+            "test_rotary_embedding_with_interleaved_rotary_dim",
+            "test_rotary_embedding_with_rotary_dim",
+            "test_swiglu",
+            "test_swiglu_alpha",
+            "test_swiglu_float16",
+        ],
+    ),
+    (
+        "graphs within graphs",
+        &[
+            "test_if",
+            "test_linear_attention_linear_expanded",
+            "test_linear_attention_linear_t1_no_past_expanded",
+            "test_loop11",
+            "test_range_bfloat16_type_positive_delta_expanded",
+            "test_range_float16_type_positive_delta_expanded",
+            "test_range_float_type_positive_delta_expanded",
+            "test_range_int32_type_negative_delta_expanded",
+            "test_scan*",
+        ],
+    ),
+    ("optional values", &["test_optional*"]),
+    ("rare operators: Col2Im, DeformConv, MaxUnpool", &["test_basic_deform*", "test_col2im*", "test_deform*", "test_maxunpool*"]),
+    (
+        "resizing without aliasing",
+        &[
+            "test_resize_downsample_scales_cubic_antialias",
+            "test_resize_downsample_scales_linear_antialias",
+            "test_resize_downsample_sizes_cubic_antialias",
+            "test_resize_downsample_sizes_linear_antialias",
+        ],
+    ),
+    (
+        "the test aligns the corners of a length that is not rounded, against the text of the specification",
+        &["test_resize_downsample_scales_cubic_align_corners", "test_resize_downsample_scales_linear_align_corners"],
+    ),
+    ("training", &["test_batchnorm_epsilon_training_mode", "test_batchnorm_example_training_mode"]),
+];
+
+/// Cases whose expected values were written with four decimals.
+const ROUNDED: &[&str] = &[
+    "test_averagepool_2d_ceil_last_window_starts_on_pad",
+    "test_gridsample_bicubic",
+    "test_logsoftmax_large_number",
+    "test_roialign_aligned_false",
+    "test_roialign_aligned_true",
+];
+
+/// Cases that pass, and that are listed.
+const COUNTS: (usize, usize) = (1323, 281);
 
 /// Results are compared like the `onnx` package's own runner does (relative 1e-3), but ten times as strictly.
 const RELATIVE: f64 = 1e-4;
 const ABSOLUTE: f64 = 1e-5;
+const ABSOLUTE_ROUNDED: f64 = 3e-4;
 
 #[test]
 #[allow(clippy::print_stdout, reason = "the counts are for people")]
@@ -41,8 +189,8 @@ fn the_node_tests_of_onnx_pass() {
         }
     }
     wrong.extend(uses.iter().filter(|&(_, &n)| n == 0).map(|(pattern, _)| format!("`{pattern}` is listed, but matches no case")));
-    println!("node tests of onnx: {passed} pass, {expected} are listed as unsupported, {} are wrong", wrong.len());
-    assert!(wrong.is_empty(), "{} wrong, {passed} right:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} wrong, {passed} right, {expected} listed:\n{}", wrong.len(), wrong.join("\n"));
+    assert_eq!((passed, expected), COUNTS, "a case is missing");
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
@@ -67,8 +215,9 @@ fn run(case: &Value) -> Result<(), String> {
     let fed: Vec<_> = graph.input.iter().zip(&inputs).filter_map(|(i, t)| Some((i.name(), t.as_ref()?))).collect();
     let wanted: Vec<_> = graph.output.iter().map(|o| o.name()).collect();
     let found = Executor::new(&model).and_then(|e| e.run(&fed, &wanted)).map_err(|e| e.to_string())?;
+    let absolute = if ROUNDED.iter().any(|&r| case["name"] == r) { ABSOLUTE_ROUNDED } else { ABSOLUTE };
     wanted.iter().zip(&outputs).try_for_each(|(&name, expected)| match expected {
-        Some(expected) => compare(&found[name], expected).map_err(|why| format!("`{name}`: {why}")),
+        Some(expected) => compare(&found[name], expected, absolute).map_err(|why| format!("`{name}`: {why}")),
         None => Ok(()),
     })
 }
@@ -85,7 +234,7 @@ fn tensors(list: &Value) -> Result<Vec<Option<Tensor>>, String> {
 }
 
 /// Equal in type and shape; integers exactly, floats to rounding.
-fn compare(found: &Tensor, expected: &Tensor) -> Result<(), String> {
+fn compare(found: &Tensor, expected: &Tensor, absolute: f64) -> Result<(), String> {
     if (found.shape(), found.dtype()) != (expected.shape(), expected.dtype()) {
         return Err(format!("{:?} {:?} instead of {:?} {:?}", found.dtype(), found.shape(), expected.dtype(), expected.shape()));
     }
@@ -96,7 +245,7 @@ fn compare(found: &Tensor, expected: &Tensor) -> Result<(), String> {
         _ => return if found == expected { Ok(()) } else { Err(format!("{:?} instead of {:?}", found.data(), expected.data())) },
     };
     let (a, b) = (floats(found), floats(expected));
-    let near = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= ABSOLUTE + relative * b.abs();
+    let near = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= absolute + relative * b.abs();
     match a.iter().zip(&b).position(|(&a, &b)| !near(a, b)) {
         Some(i) => Err(format!("element {i} is {} instead of {}", a[i], b[i])),
         None => Ok(()),

@@ -12,6 +12,10 @@ pub(super) fn gemm(args: &Args) -> Rule {
     let (&[m0, k0], &[k1, n1]) = (a.shape.as_slice(), b) else {
         return wrong(format!("Gemm needs matrices, found {:?} and {b:?}", a.shape));
     };
+    // Other numbers are read differently by different programs.
+    if let Some(name) = ["transA", "transB"].into_iter().find(|name| !matches!(args.int(name, 0), 0 | 1)) {
+        return wrong(format!("`{name}` must be 0 or 1"));
+    }
     let (m, k) = if args.flag("transA", false) { (k0, m0) } else { (m0, k0) };
     let (kb, n) = if args.flag("transB", false) { (n1, k1) } else { (k1, n1) };
     if k != kb {
