@@ -4,7 +4,7 @@ use super::inputs::ModelFile;
 use super::{Global, print, print_json, text};
 use crate::compress::{Groups, prepare};
 use crate::engine::{self, Engine, LoadOptions};
-use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, layers, totals};
+use crate::model::{Dims, Encoding, Facts, Given, Graph, Layer, LayerKind, layers, totals};
 use crate::runner::{Job, Program, Runner};
 use crate::{Error, Result};
 use serde_json::json;
@@ -19,16 +19,20 @@ const LOADING: Duration = Duration::from_secs(120);
 pub(super) struct Args {
     /// The model
     model: PathBuf,
+    /// A number for an open dimension (`seq=128`), or the shape of an input (`input=1x3x224x224`)
+    #[arg(long, value_name = "NAME=N…")]
+    shape: Vec<Given>,
 }
 
 /// Runs the subcommand.
 pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
-    let facts = Facts::infer(&file.model, 1)?;
+    let dims = args.shape.iter().cloned().fold(Dims::batch(1), Dims::with);
+    let facts = Facts::infer_with(&file.model, &dims)?;
     let graph = Graph::new(&file.model);
     let list = layers(&graph, &facts)?;
     let sums = totals(&graph, &list)?;
-    let groups = group_rows(&file)?;
+    let groups = group_rows(&file, &dims)?;
     let engines = engine_rows(&file)?;
     if global.json {
         return print_json(json!({
@@ -84,9 +88,9 @@ struct GroupRow {
     frozen: Option<String>,
 }
 
-fn group_rows(file: &ModelFile) -> Result<Vec<GroupRow>> {
+fn group_rows(file: &ModelFile, dims: &Dims) -> Result<Vec<GroupRow>> {
     let (prepared, _) = prepare(&file.model)?;
-    let facts = Facts::infer(&prepared, 1)?;
+    let facts = Facts::infer_with(&prepared, dims)?;
     let graph = Graph::new(&prepared);
     let list = layers(&graph, &facts)?;
     let found = Groups::find(&graph, &facts, &list)?;

@@ -89,7 +89,7 @@ fn standard(args: &Args) -> Rule {
         "Range" => movement::range(args),
         "EyeLike" | "RandomNormalLike" | "RandomUniformLike" | "Bernoulli" => movement::like(args),
         "RandomNormal" | "RandomUniform" => movement::random(args),
-        "Size" => movement::size(args),
+        "Shape" | "Size" => movement::size(args),
         "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum"
         | "ReduceSumSquare" => reduce::reduce(args),
         "ArgMax" | "ArgMin" => reduce::arg(args),

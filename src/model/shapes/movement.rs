@@ -299,7 +299,7 @@ pub(super) fn random(args: &Args) -> Rule {
     one(args.dtype("dtype")?.unwrap_or(DType::F32), dimensions(shape)?)
 }
 
-/// `Shape` and `Size` when the shape itself is not known to be folded.
+/// `Shape` and `Size` of a tensor that is not known: of one that is, they are folded to values.
 pub(super) fn size(args: &Args) -> Rule {
     args.shape(0)?;
     one(DType::I64, [])
