@@ -2,7 +2,14 @@
 //! because the engines' speed depends on it.
 
 fn main() {
-    protobuf_codegen::Codegen::new().pure().include("src/onnx").input("src/onnx/onnx.proto").cargo_out_dir("onnx_pb").run_from_script();
+    protobuf_codegen::Codegen::new()
+        .pure()
+        .include("src/onnx")
+        .input("src/onnx/onnx.proto")
+        // Fields of type `bytes` share the memory of the (mapped) file instead of copying it.
+        .customize(protobuf_codegen::Customize::default().tokio_bytes(true))
+        .cargo_out_dir("onnx_pb")
+        .run_from_script();
     println!("cargo:rerun-if-changed=src/onnx/onnx.proto");
     println!("cargo:rerun-if-changed=build.rs");
 

@@ -27,13 +27,21 @@ pub(crate) fn remove_stale(folder: &Path) {
 /// # Errors
 /// The folder is missing or not writable, or the disk is full; the temporary file is removed.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |file| file.write_all(bytes))
+}
+
+/// Like [`write`], for content that comes piece by piece.
+///
+/// # Errors
+/// As [`write`], and those of `content`.
+pub(crate) fn write_with(path: &Path, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    let run = || -> std::io::Result<()> {
+    let run = move || -> std::io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
-        file.write_all(bytes)?;
+        content(&mut file)?;
         file.as_file().sync_all()?;
         set_default_mode(file.as_file())?;
         file.persist(path).map_err(|e| e.error)?;

@@ -12,7 +12,7 @@ use crate::runner::{Job, Program, Runner};
 use crate::stats::Interval;
 use crate::study::{Configuration, Outcome, Results, Trial, VariantFacts};
 use crate::tensor::Tensor;
-use crate::units::{Bytes, Seconds, si};
+use crate::units::{Seconds, si};
 use crate::{Error, ErrorKind, Result, atomic};
 use serde_json::json;
 use std::path::PathBuf;
@@ -189,7 +189,7 @@ fn trial(id: usize, args: &Args, file: &ModelFile, case: &Case, measured: Result
         let variant = VariantFacts {
             params: totals.params,
             macs: totals.macs,
-            model_bytes: Bytes(file.bytes.len() as u64),
+            model_bytes: file.size,
             model_sha256: file.sha256.clone(),
             pruning_ratio: None,
             weight_bits: totals.weight_bits,

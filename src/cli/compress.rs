@@ -70,7 +70,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     }
     let file = ModelFile::open(&args.model)?;
     let calibration = calibration(args, &file, &recipe, global)?;
-    let variant = make(&file.model, &file.bytes, &recipe, calibration.as_ref())?;
+    let variant = make(&file.model, &file.bytes()?, &recipe, calibration.as_ref())?;
     atomic::write(&args.output, &variant.bytes)?;
     if global.json { print_json(as_json(args, &file, &recipe, &variant)) } else { print(&as_text(args, &file, &recipe, &variant)?) }
 }
@@ -143,7 +143,7 @@ fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) ->
 }
 
 fn as_text(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) -> Result<String> {
-    let before = make(&file.model, &file.bytes, &Recipe::default(), None)?;
+    let before = make(&file.model, &file.bytes()?, &Recipe::default(), None)?;
     let change = |a: f64, b: f64| if a > 0.0 { format!("{:+.1} %", 100.0 * (b / a - 1.0)).replace('-', "−") } else { String::new() };
     let (t0, t1) = (before.totals, variant.totals);
     let mut out = format!("{}: {recipe}\n\n", args.output.display());

@@ -2,9 +2,13 @@
 
 use crate::data::{Dataset, Split};
 use crate::model::{Facts, Graph, Totals, layers, totals};
-use crate::onnx::{Model, sha256_hex};
+use crate::onnx::{Model, sha256_of};
+use crate::sys;
 use crate::tensor::Tensor;
+use crate::units::Bytes as Size;
 use crate::{Error, Result};
+use bytes::Bytes;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The model that ships with joulefront, relative to the repository.
@@ -21,20 +25,31 @@ pub(super) fn shipped(path: &str) -> Result<PathBuf> {
     })
 }
 
-/// A model file: its path, bytes and graph.
+/// A model file: its path and graph, and what identifies it.
 #[derive(Debug)]
 pub(super) struct ModelFile {
     pub(super) path: PathBuf,
-    pub(super) bytes: Vec<u8>,
+    /// Of the file's bytes; when tensors have their data in other files, of these bytes and then of that data, in the order of the file.
     pub(super) sha256: String,
+    /// Of the file and of its tensors in other files.
+    pub(super) size: Size,
     pub(super) model: Model,
+    file: Bytes,
 }
 
 impl ModelFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
-        let model = Model::from_bytes(&bytes, &path.display().to_string())?;
-        Ok(ModelFile { path: path.to_owned(), sha256: sha256_hex(&bytes), bytes, model })
+        let file = File::open(path).and_then(sys::contents).map_err(|e| Error::read(path, e))?;
+        let model = Model::parse(&file, &path.display().to_string(), Some(path))?;
+        let elsewhere = model.external_data();
+        let size = Size(elsewhere.iter().fold(file.len() as u64, |n, data| n + data.len() as u64));
+        let sha256 = sha256_of(std::iter::once(&file).chain(&elsewhere).map(|b| &b[..]));
+        Ok(ModelFile { path: path.to_owned(), sha256, size, model, file })
+    }
+
+    /// The model as one file's bytes: the file itself unless tensors have their data in others.
+    pub(super) fn bytes(&self) -> Result<Bytes> {
+        if self.model.has_external_data() { self.model.to_bytes().map(Bytes::from) } else { Ok(self.file.clone()) }
     }
 
     /// File name for tables.

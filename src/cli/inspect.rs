@@ -6,7 +6,6 @@ use crate::compress::{Groups, prepare};
 use crate::engine::{self, Engine, LoadOptions};
 use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, layers, totals};
 use crate::runner::{Job, Program, Runner};
-use crate::units::Bytes;
 use crate::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
@@ -35,7 +34,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         return print_json(json!({
             "model": file.path.display().to_string(),
             "model_sha256": file.sha256,
-            "model_bytes": file.bytes.len(),
+            "model_bytes": file.size.0,
             "opset": file.model.opset(),
             "producer": file.model.proto().producer_name(),
             "params": sums.params,
@@ -53,7 +52,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         file.name(),
         text::count(sums.params),
         text::count(sums.macs),
-        Bytes(file.bytes.len() as u64),
+        file.size,
         file.model.opset()
     );
     let total = sums.macs.max(1) as f64;

@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         program: &program,
         path: &model_path,
         model: &file.model,
-        bytes: &file.bytes,
+        bytes: &file.bytes()?,
         data: &data,
         engine,
         config: &config,

@@ -1,7 +1,7 @@
 //! Raw bytes of an array to a [`Tensor`], with every size checked before anything is read.
 
 use super::source::broken;
-use crate::tensor::{DType, Data, Tensor};
+use crate::tensor::{DType, Data, Tensor, map_data};
 use crate::{Error, Result};
 use std::io::Read;
 
@@ -79,23 +79,13 @@ fn decode(dtype: DType, endian: Endian, bytes: Vec<u8>) -> Result<Data> {
         DType::I64 => Data::I64(elements!(i64)),
         DType::F32 => Data::F32(elements!(f32)),
         DType::F64 => Data::F64(elements!(f64)),
-        DType::F16 | DType::Bool => return Err(Error::bad_input(format!("arrays of {} are not supported", dtype.name()))),
+        _ => return Err(Error::bad_input(format!("arrays of {} are not supported", dtype.name()))),
     })
 }
 
 /// From the first index running fastest to the last.
 fn row_major(data: Data, shape: &[usize]) -> Data {
-    match data {
-        Data::F32(v) => Data::F32(transpose(&v, shape)),
-        Data::F64(v) => Data::F64(transpose(&v, shape)),
-        Data::F16(v) => Data::F16(transpose(&v, shape)),
-        Data::I8(v) => Data::I8(transpose(&v, shape)),
-        Data::I16(v) => Data::I16(transpose(&v, shape)),
-        Data::I32(v) => Data::I32(transpose(&v, shape)),
-        Data::I64(v) => Data::I64(transpose(&v, shape)),
-        Data::U8(v) => Data::U8(transpose(&v, shape)),
-        Data::Bool(v) => Data::Bool(transpose(&v, shape)),
-    }
+    map_data!(data, v => transpose(&v, shape))
 }
 
 fn transpose<T: Copy>(from: &[T], shape: &[usize]) -> Vec<T> {

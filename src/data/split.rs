@@ -21,7 +21,7 @@ macro_rules! with_numbers {
             Data::I64($v) => $body,
             Data::F32($v) => $body,
             Data::F64($v) => $body,
-            Data::F16(_) | Data::Bool(_) => return Err(Error::bad_input("this element type is not supported")),
+            _ => return Err(Error::bad_input("this element type is not supported")),
         }
     };
 }

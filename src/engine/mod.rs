@@ -59,7 +59,7 @@ pub struct Spec {
 impl Spec {
     /// Bytes of one tensor of this spec.
     pub fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.size()
+        self.dtype.packed_len(self.shape.iter().product()).unwrap_or(usize::MAX)
     }
 
     /// Refuses a tensor of another type or shape, naming both.

@@ -214,6 +214,9 @@ fn dtype(datum: DatumType) -> Option<DType> {
         DatumType::I32 => DType::I32,
         DatumType::I64 => DType::I64,
         DatumType::U8 => DType::U8,
+        DatumType::U16 => DType::U16,
+        DatumType::U32 => DType::U32,
+        DatumType::U64 => DType::U64,
         DatumType::Bool => DType::Bool,
         _ => return None,
     })
@@ -233,6 +236,10 @@ fn to_native(t: &Tensor) -> TractResult<Native> {
         Data::I32(v) => Native::from_shape(shape, v),
         Data::I64(v) => Native::from_shape(shape, v),
         Data::U8(v) => Native::from_shape(shape, v),
+        Data::U16(v) => Native::from_shape(shape, v),
+        Data::U32(v) => Native::from_shape(shape, v),
+        Data::U64(v) => Native::from_shape(shape, v),
+        Data::BF16(_) | Data::I4(_) | Data::U4(_) => Err(TractError::msg(format!("tract has no type {}", t.dtype().name()))),
         Data::Bool(v) => Native::from_shape(shape, v),
     }
 }
@@ -250,6 +257,11 @@ fn from_native(t: &Native) -> Result<Tensor> {
             DType::I32 => Data::I32(view.as_slice::<i32>()?.to_vec()),
             DType::I64 => Data::I64(view.as_slice::<i64>()?.to_vec()),
             DType::U8 => Data::U8(view.as_slice::<u8>()?.to_vec()),
+            DType::U16 => Data::U16(view.as_slice::<u16>()?.to_vec()),
+            DType::U32 => Data::U32(view.as_slice::<u32>()?.to_vec()),
+            DType::U64 => Data::U64(view.as_slice::<u64>()?.to_vec()),
+            // `dtype` above never answers these.
+            DType::BF16 | DType::I4 | DType::U4 => return Err(TractError::msg(format!("tract has no type {}", dtype.name()))),
             DType::Bool => Data::Bool(view.as_slice::<bool>()?.to_vec()),
         })
     };

@@ -2,7 +2,7 @@
 
 use crate::engine::Spec;
 use crate::engine::runner::MAX_SLOTS;
-use crate::tensor::{DType, Data, Tensor};
+use crate::tensor::{DType, Data, Tensor, map_data};
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -45,17 +45,7 @@ fn pick(t: &Tensor, rows: &[usize]) -> Result<Tensor> {
     fn gather<T: Copy>(v: &[T], rows: &[usize], each: usize) -> Vec<T> {
         rows.iter().flat_map(|&r| &v[r * each..(r + 1) * each]).copied().collect()
     }
-    let data = match t.data() {
-        Data::F32(v) => Data::F32(gather(v, rows, each)),
-        Data::F64(v) => Data::F64(gather(v, rows, each)),
-        Data::F16(v) => Data::F16(gather(v, rows, each)),
-        Data::I8(v) => Data::I8(gather(v, rows, each)),
-        Data::I16(v) => Data::I16(gather(v, rows, each)),
-        Data::I32(v) => Data::I32(gather(v, rows, each)),
-        Data::I64(v) => Data::I64(gather(v, rows, each)),
-        Data::U8(v) => Data::U8(gather(v, rows, each)),
-        Data::Bool(v) => Data::Bool(gather(v, rows, each)),
-    };
+    let data = map_data!(t.data(), v => gather(v, rows, each));
     Tensor::new([&[rows.len()], &t.shape()[1..]].concat(), data)
 }
 
@@ -78,6 +68,13 @@ pub fn made_up(inputs: &[Spec], count: usize, seed: u64) -> Result<Vec<Tensor>> 
             DType::F64 => Data::F64((0..n).map(|_| rng.random()).collect()),
             // Bits of halves between 0.5 and 1.
             DType::F16 => Data::F16((0..n).map(|_| rng.random_range(0x3800..0x3c00)).collect()),
+            // Bits of the same range in bfloat16.
+            DType::BF16 => Data::BF16((0..n).map(|_| rng.random_range(0x3f00..0x3f80)).collect()),
+            DType::I4 => Data::I4((0..n).map(|_| bit() as i8).collect()),
+            DType::U4 => Data::U4((0..n).map(|_| bit()).collect()),
+            DType::U16 => Data::U16((0..n).map(|_| bit().into()).collect()),
+            DType::U32 => Data::U32((0..n).map(|_| bit().into()).collect()),
+            DType::U64 => Data::U64((0..n).map(|_| bit().into()).collect()),
             DType::I8 => Data::I8((0..n).map(|_| bit() as i8).collect()),
             DType::I16 => Data::I16((0..n).map(|_| bit().into()).collect()),
             DType::I32 => Data::I32((0..n).map(|_| bit().into()).collect()),

@@ -65,7 +65,7 @@ impl Attributes for pb::NodeProto {
     }
 
     fn set_string(&mut self, name: &str, value: &str) {
-        entry(self, name, code::STRING).set_s(value.as_bytes().to_vec());
+        entry(self, name, code::STRING).set_s(value.as_bytes().to_vec().into());
     }
 }
 

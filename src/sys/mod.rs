@@ -1,4 +1,5 @@
-//! What the operating system is asked directly: affinity, process clocks, file-system types, performance counters, the host.
+//! What the operating system is asked directly: affinity, process clocks, files as memory and beneath a folder, file-system types,
+//! performance counters, the host.
 //!
 //! The only place in the library with `unsafe`, and hardly any of it: safe wrappers are used wherever they exist. Knows
 //! nothing of energy. Away from Linux everything compiles and says that it is not there.
@@ -6,13 +7,17 @@
 #![allow(unsafe_code, reason = "the process clock has no safe wrapper; each block states why it is sound")]
 
 mod affinity;
+mod beneath;
 mod clock;
 mod fs;
 pub mod gemm;
 mod host;
+mod map;
 pub mod perf;
 
 pub use affinity::{allowed_cpus, cpu_list, pin_current_thread};
+pub use beneath::open_beneath;
 pub use clock::process_cpu_time;
 pub use fs::on_sysfs;
 pub use host::{CpuInfo, Host, container};
+pub use map::{MAPPED_FROM, contents};

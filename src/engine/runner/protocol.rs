@@ -124,9 +124,7 @@ impl From<&Spec> for WireSpec {
 impl WireSpec {
     /// `None` for a type that this side does not know.
     pub(super) fn spec(&self) -> Option<Spec> {
-        const TYPES: [DType; 9] =
-            [DType::F32, DType::F64, DType::F16, DType::I8, DType::I16, DType::I32, DType::I64, DType::U8, DType::Bool];
-        let dtype = TYPES.into_iter().find(|t| t.name() == self.dtype)?;
+        let dtype = DType::ALL.into_iter().find(|t| t.name() == self.dtype)?;
         Some(Spec { name: self.name.clone(), dtype, shape: self.shape.clone() })
     }
 }
@@ -190,11 +188,15 @@ pub(super) fn as_floats(data: Data) -> Vec<f32> {
         Data::F32(v) => v,
         Data::F64(v) => v.into_iter().map(|x| x as f32).collect(),
         Data::F16(v) => v.into_iter().map(half_to_float).collect(),
-        Data::I8(v) => v.into_iter().map(f32::from).collect(),
+        Data::BF16(v) => v.into_iter().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
+        Data::U16(v) => v.into_iter().map(f32::from).collect(),
+        Data::U32(v) => v.into_iter().map(|x| x as f32).collect(),
+        Data::U64(v) => v.into_iter().map(|x| x as f32).collect(),
+        Data::I4(v) | Data::I8(v) => v.into_iter().map(f32::from).collect(),
         Data::I16(v) => v.into_iter().map(f32::from).collect(),
         Data::I32(v) => v.into_iter().map(|x| x as f32).collect(),
         Data::I64(v) => v.into_iter().map(|x| x as f32).collect(),
-        Data::U8(v) => v.into_iter().map(f32::from).collect(),
+        Data::U4(v) | Data::U8(v) => v.into_iter().map(f32::from).collect(),
         Data::Bool(v) => v.into_iter().map(|b| f32::from(u8::from(b))).collect(),
     }
 }

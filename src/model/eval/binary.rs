@@ -1,7 +1,8 @@
 //! Elementwise operators on two tensors, with NumPy broadcasting.
 
 use super::args::Args;
-use super::layout::{Nest, broadcast, broadcast_strides, count, map_data};
+use super::layout::{Nest, broadcast, broadcast_strides, count};
+use crate::tensor::map_data;
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
 

@@ -1,7 +1,7 @@
 //! `Cast`, and half precision as bits.
 
-use crate::Result;
 use crate::tensor::{DType, Data, Tensor};
+use crate::{Error, Result};
 
 /// Converts the element type. Floats become integers by truncation and saturate; integers wrap; anything but 0 is true.
 pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
@@ -16,7 +16,13 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
                 DType::I32 => Data::I32($v.iter().map(|&x| x as i32).collect()),
                 DType::I64 => Data::I64($v.iter().map(|&x| x as i64).collect()),
                 DType::U8 => Data::U8($v.iter().map(|&x| x as u8).collect()),
+                DType::U16 => Data::U16($v.iter().map(|&x| x as u16).collect()),
+                DType::U32 => Data::U32($v.iter().map(|&x| x as u32).collect()),
+                DType::U64 => Data::U64($v.iter().map(|&x| x as u64).collect()),
                 DType::Bool => Data::Bool($v.iter().map(|&x| x != $zero).collect()),
+                DType::BF16 | DType::I4 | DType::U4 => {
+                    return Err(Error::bad_input(format!("a cast to {} is not supported", to.name())));
+                }
             }
         };
     }
@@ -28,7 +34,15 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
         Data::I16(v) => convert!(v, 0),
         Data::I32(v) => convert!(v, 0),
         Data::I64(v) => convert!(v, 0),
-        Data::U8(v) => convert!(v, 0),
+        Data::U8(v) | Data::U4(v) => convert!(v, 0),
+        Data::U16(v) => convert!(v, 0),
+        Data::U32(v) => convert!(v, 0),
+        Data::U64(v) => convert!(v, 0),
+        Data::I4(v) => convert!(v, 0),
+        Data::BF16(v) => {
+            let wide: Vec<f32> = v.iter().map(|&h| f32::from_bits(u32::from(h) << 16)).collect();
+            convert!(wide, 0.0)
+        }
         Data::F16(v) => {
             let wide: Vec<f32> = v.iter().map(|&h| f32_from_f16(h)).collect();
             convert!(wide, 0.0)

@@ -153,21 +153,3 @@ pub(crate) fn gather<T: Copy>(src: &[T], shape: &[usize], strides: &[isize], sta
     });
     out
 }
-
-/// Runs the same code over the elements of any type: `map_data!(tensor.data(), v => expression giving a vector)`.
-macro_rules! map_data {
-    ($data:expr, $v:ident => $body:expr) => {
-        match $data {
-            Data::F32($v) => Data::F32($body),
-            Data::F64($v) => Data::F64($body),
-            Data::F16($v) => Data::F16($body),
-            Data::I8($v) => Data::I8($body),
-            Data::I16($v) => Data::I16($body),
-            Data::I32($v) => Data::I32($body),
-            Data::I64($v) => Data::I64($body),
-            Data::U8($v) => Data::U8($body),
-            Data::Bool($v) => Data::Bool($body),
-        }
-    };
-}
-pub(crate) use map_data;

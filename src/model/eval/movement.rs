@@ -1,8 +1,9 @@
 //! Operators that move elements without computing: `Gather`, `Slice`, `Concat`, `Split`, `Transpose`, `Pad`.
 
 use super::args::{Args, integers, scalar};
-use super::layout::{around, axes, axis, count, dimension, gather, map_data, strides};
+use super::layout::{around, axes, axis, count, dimension, gather, strides};
 use crate::onnx::Attributes;
+use crate::tensor::map_data;
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
 
@@ -109,7 +110,7 @@ pub(crate) fn join(parts: &[&Tensor], axis: i64) -> Result<Tensor> {
             }
         };
     }
-    let data = of_type!(F32 F64 F16 I8 I16 I32 I64 U8 Bool);
+    let data = of_type!(F32 F64 F16 BF16 I4 I8 I16 I32 I64 U4 U8 U16 U32 U64 Bool);
     Tensor::new(shape, data)
 }
 

@@ -1,8 +1,9 @@
 //! Operators that make constants and shapes, or give the same elements another shape.
 
 use super::args::{Args, integers, scalar};
-use super::layout::{axes, count, dimension, map_data};
+use super::layout::{axes, count, dimension};
 use crate::onnx::{Attributes, tensor_from_proto};
+use crate::tensor::map_data;
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
 
