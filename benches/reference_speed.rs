@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     for (model, most) in MODELS.iter().filter(|(m, _)| arguments.is_empty() || arguments.iter().any(|a| a == m)) {
         let times = (0..PROCESSES).map(|seed| fresh(model, seed)).collect::<Result<Vec<_>>>()?;
         let ratios: Vec<f64> = times.iter().map(|(ours, tract)| ours / tract).collect();
-        let mean = |of: fn(&(f64, f64)) -> f64| 1e6 * times.iter().map(of).sum::<f64>() / (times.len() * SAMPLES) as f64;
+        let mean = |of: fn(&(f64, f64)) -> f64| 1e6 * times.iter().map(of).sum::<f64>() / (times.len() * SAMPLES * TURNS) as f64;
         let ratio = log_ratio(&ratios).ok_or_else(|| Error::engine("too few processes"))?;
         let verdict = match most {
             Some(most) if ratio.hi <= *most => format!("; at most {most} required: reached"),
@@ -66,7 +66,8 @@ fn main() -> Result<()> {
 /// Runs [`process`] in a fresh process.
 fn fresh(model: &str, seed: u64) -> Result<(f64, f64)> {
     let this = std::env::current_exe().map_err(|e| Error::environment(e.to_string()))?;
-    let output = Command::new(this).args(["__process", model, &seed.to_string()]).output().map_err(|e| Error::environment(e.to_string()))?;
+    let output =
+        Command::new(this).args(["__process", model, &seed.to_string()]).output().map_err(|e| Error::environment(e.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut times = text.split_whitespace().map(str::parse);
     match (times.next(), times.next()) {
@@ -84,7 +85,8 @@ fn process(model: &str, seed: u64) -> Result<(f64, f64)> {
     let (input, output) = (session.inputs()[0].clone(), session.outputs()[0].name.clone());
     let x = made_up(std::slice::from_ref(&input), SAMPLES, seed)?.swap_remove(0);
     let each = x.len() / SAMPLES;
-    let slots = x.as_f32()?.chunks_exact(each).map(|s| Ok(vec![Tensor::f32(input.shape.clone(), s.to_vec())?])).collect::<Result<Vec<_>>>()?;
+    let slots =
+        x.as_f32()?.chunks_exact(each).map(|s| Ok(vec![Tensor::f32(input.shape.clone(), s.to_vec())?])).collect::<Result<Vec<_>>>()?;
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let (mut ours, mut engine) = (0.0, 0.0);
     for turn in 0..=TURNS {

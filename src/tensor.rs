@@ -122,6 +122,7 @@ macro_rules! with_data {
         }
     };
 }
+pub(crate) use with_data;
 
 /// Like [`with_data!`], for code that makes elements of the same type: `map_data!(tensor.data(), v => a vector)` is [`Data`].
 macro_rules! map_data {

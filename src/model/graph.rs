@@ -1,6 +1,6 @@
 //! Who makes and who reads each tensor of an ONNX graph.
 
-use crate::onnx::{Model, pb, tensor_from_proto};
+use crate::onnx::{Model, pb, tensor_from_proto, zero_count};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::collections::{HashMap, HashSet};
@@ -122,6 +122,14 @@ impl<'m> Graph<'m> {
     /// Its bytes do not fit its dimensions, or its type is not supported.
     pub fn constant(&self, tensor: &str) -> Result<Option<Tensor>> {
         self.constant_proto(tensor).map(tensor_from_proto).transpose()
+    }
+
+    /// How many elements of a constant are exactly zero; 0 when `tensor` is none. Large constants are not decoded as a whole.
+    ///
+    /// # Errors
+    /// Its bytes do not fit its dimensions, or its type is not supported.
+    pub fn zeros(&self, tensor: &str) -> Result<u64> {
+        self.constant_proto(tensor).map_or(Ok(0), zero_count)
     }
 
     /// Graph inputs that are not initializers: what a caller must feed.

@@ -1,19 +1,19 @@
-//! Shapes and element types of every tensor, with a given batch size, and the values of tensors that are constant.
+//! Shapes and element types of every tensor once the free dimensions have numbers, and the values of tensors that are constant.
 
-use super::{eval, graph::Graph, shape_rules};
-use crate::onnx::{Attributes, Model, dtype_from_onnx};
+use super::dims::Dims;
+use super::shapes::{self, args::Stop, scope::Scope};
+use super::{control, eval, graph::Graph};
+use crate::onnx::{Attributes, Model, dtype_from_onnx, pb, tensor_from_proto};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
-use std::collections::HashMap;
-
-/// Values are carried only for tensors this small: shapes, axes, per-channel constants, not weights.
-const MAX_FOLDED: usize = 4096;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// Type and dimensions of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
-    /// Element type.
-    pub dtype: DType,
+    /// Element type; `None` for those that are not computed with here (strings, complex numbers, 8-bit floats).
+    pub dtype: Option<DType>,
     /// Dimensions.
     pub shape: Vec<usize>,
 }
@@ -33,48 +33,47 @@ pub struct Facts {
     facts: HashMap<String, Fact>,
     values: HashMap<String, Tensor>,
     unknown: Vec<(usize, String)>,
+    stated: HashSet<String>,
+    stale: Vec<String>,
 }
 
 impl Facts {
-    /// Infers with every free first dimension of an input set to `batch`.
-    ///
-    /// An operator without a rule leaves its outputs unknown ([`Facts::unknown`]) and inference goes on; a rule that is
-    /// violated is an error.
+    /// [`Facts::infer_with`] every open first dimension of an input set to `batch`.
     ///
     /// # Errors
-    /// An input has a free dimension other than the first, or shapes contradict each other: the message names the node.
+    /// As [`Facts::infer_with`].
     pub fn infer(model: &Model, batch: usize) -> Result<Self> {
+        Self::infer_with(model, &Dims::batch(batch))
+    }
+
+    /// Infers with `dims` for the open dimensions.
+    ///
+    /// An operator without a rule leaves its outputs unknown ([`Facts::unknown`]) and inference goes on; there, what the file
+    /// states of a tensor (`value_info`) is taken where it states numbers ([`Facts::is_stated`]). A rule that is violated is an error.
+    ///
+    /// # Errors
+    /// A number in `dims` does not fit the model, or shapes contradict each other: the message names the node.
+    pub fn infer_with(model: &Model, dims: &Dims) -> Result<Self> {
         let graph = Graph::new(model);
+        let inputs: Vec<_> = graph.inputs().collect();
+        let symbols = dims.resolve(&inputs)?;
         let mut facts = Facts::default();
-        for input in graph.inputs() {
-            if let Some(fact) = input_fact(input, batch)? {
-                facts.facts.insert(input.name().to_owned(), fact);
-            }
-        }
-        for t in &model.graph().initializer {
-            facts.learn_constant(&graph, t.name())?;
-        }
-        let opset = model.opset();
-        for (index, node) in graph.nodes().iter().enumerate() {
-            let in_context = |e: Error| e.context(format!("{} ({})", graph.label(index), node.op_type()));
-            let planned = shape_rules::outputs(node, opset, &facts);
-            // A few hostile bytes can stand for gigabytes (Expand, ConstantOfShape): large values are not worked out.
-            let is_large = |f: &Fact| eval::count(&f.shape).is_ok_and(|n| n > MAX_FOLDED);
-            let large = planned.as_ref().is_ok_and(|p| p.as_ref().is_ok_and(|outputs| outputs.iter().any(is_large)));
-            if !large && facts.fold(node, opset).map_err(in_context)? {
-                continue;
-            }
-            match planned.map_err(in_context)? {
-                Ok(outputs) => {
-                    for (name, fact) in node.output.iter().zip(outputs).filter(|(n, _)| !n.is_empty()) {
-                        // From here on products of dimensions cannot overflow.
-                        eval::count(&fact.shape).map_err(in_context)?;
-                        facts.facts.insert(name.clone(), fact);
-                    }
+        let mut root = Scope::default();
+        for input in inputs {
+            match input_fact(input, dims, &symbols)? {
+                Ok(fact) => {
+                    root.facts.insert(input.name().to_owned(), fact);
                 }
-                Err(reason) => facts.unknown.push((index, reason)),
+                Err(why) => root.give_up(input.name(), &Arc::from(why)),
             }
         }
+        let stated = stated(model.graph(), &symbols, &root)?;
+        let mut walk = Walk::new(model, &stated);
+        walk.constants(model.graph(), &mut root)?;
+        walk.nodes(&model.graph().node, &mut root, &mut facts.unknown)?;
+        facts.stated = walk.used;
+        facts.stale = walk.stale;
+        (facts.facts, facts.values) = (root.facts, root.values);
         Ok(facts)
     }
 
@@ -93,90 +92,235 @@ impl Facts {
         self.values.get(tensor)
     }
 
-    /// Nodes whose outputs could not be inferred, with the reason.
+    /// Nodes whose outputs could not be inferred, with the first cause.
     pub fn unknown(&self) -> &[(usize, String)] {
         &self.unknown
     }
 
+    /// True when the shape of `tensor` was not worked out but is what the file states.
+    pub fn is_stated(&self, tensor: &str) -> bool {
+        self.stated.contains(tensor)
+    }
+
+    /// Tensors of which the file states another shape than its operators make (stale `value_info`).
+    pub fn stale(&self) -> &[String] {
+        &self.stale
+    }
+}
+
+/// One pass over a model.
+pub(super) struct Walk<'m> {
+    pub(super) opset: i64,
+    /// Functions of the model by domain and name.
+    pub(super) functions: HashMap<(&'m str, &'m str), &'m pb::FunctionProto>,
+    stated: &'m HashMap<String, Fact>,
+    used: HashSet<String>,
+    stale: Vec<String>,
+    /// Nodes visited so far, those of loops and functions each time: a bound on what nesting can cost.
+    visited: usize,
+    /// Graphs and functions that are being walked.
+    depth: usize,
+}
+
+/// Nodes that are visited at most.
+const MAX_VISITS: usize = 1 << 21;
+/// Graphs within graphs, and functions within functions.
+const MAX_DEPTH: usize = 24;
+
+impl<'m> Walk<'m> {
+    fn new(model: &'m Model, stated: &'m HashMap<String, Fact>) -> Self {
+        let functions = model.proto().functions.iter().map(|f| ((f.domain(), f.name()), f)).collect();
+        Walk { opset: model.opset(), functions, stated, used: HashSet::new(), stale: vec![], visited: 0, depth: 0 }
+    }
+
+    /// The initializers of `graph`.
+    pub(super) fn constants(&self, graph: &pb::GraphProto, scope: &mut Scope) -> Result<()> {
+        for t in &graph.initializer {
+            let shape: Option<Vec<usize>> = t.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
+            let Some(shape) = shape else {
+                return Err(Error::bad_input(format!("constant `{}` has the dimensions {:?}", t.name(), t.dims)));
+            };
+            let dtype = dtype_from_onnx(t.data_type());
+            let elements = eval::count(&shape).map_err(|e| e.context(format!("constant `{}`", t.name())))?;
+            match elements <= shapes::scope::MAX_FOLDED && dtype.is_some() {
+                true => scope.learn(t.name(), tensor_from_proto(t)?),
+                false => {
+                    scope.facts.insert(t.name().to_owned(), Fact { dtype, shape });
+                }
+            }
+        }
+        for s in &graph.sparse_initializer {
+            let shape: Option<Vec<usize>> = s.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
+            if let Some(shape) = shape {
+                let dtype = dtype_from_onnx(s.values.data_type());
+                eval::count(&shape).map_err(|e| e.context(format!("sparse constant `{}`", s.values.name())))?;
+                scope.facts.insert(s.values.name().to_owned(), Fact { dtype, shape });
+            }
+        }
+        Ok(())
+    }
+
+    /// All `nodes` in order. Nodes whose outputs stay unknown are listed with the cause.
+    pub(super) fn nodes(&mut self, nodes: &[pb::NodeProto], scope: &mut Scope, unknown: &mut Vec<(usize, String)>) -> Result<()> {
+        for (index, node) in nodes.iter().enumerate() {
+            self.visited += 1;
+            if self.visited > MAX_VISITS {
+                return Err(Error::bad_input(format!("loops and functions expand to more than {MAX_VISITS} nodes")));
+            }
+            let in_context = |e: Error| e.context(format!("{} ({})", super::node_label(node, index), node.op_type()));
+            match self.node(node, scope) {
+                Ok(()) => {}
+                Err(Stop::Wrong(e)) => return Err(in_context(e)),
+                Err(stop) => {
+                    let cause = match stop {
+                        Stop::Missing(name) => scope.cause(&name).cloned().unwrap_or_else(|| Arc::from(format!("`{name}` is not known"))),
+                        Stop::Unknown(why) => Arc::from(why),
+                        Stop::Wrong(_) => continue,
+                    };
+                    let mut all = true;
+                    for name in node.output.iter().filter(|n| !n.is_empty()) {
+                        match self.stated.get(name).filter(|_| self.depth == 0) {
+                            Some(fact) => {
+                                scope.facts.insert(name.clone(), fact.clone());
+                                self.used.insert(name.clone());
+                            }
+                            None => {
+                                scope.give_up(name, &cause);
+                                all = false;
+                            }
+                        }
+                    }
+                    if !all {
+                        unknown.push((index, cause.to_string()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One node: folded to values where it can be, else its outputs' facts.
+    fn node(&mut self, node: &pb::NodeProto, scope: &mut Scope) -> std::result::Result<(), Stop> {
+        if let Some(outputs) = control::outputs(self, node, scope)? {
+            return self.learn(node, outputs, scope);
+        }
+        let planned = shapes::outputs(node, self.opset, scope);
+        // A few hostile bytes can stand for gigabytes (Expand, ConstantOfShape): large values are not worked out.
+        let is_large = |f: &Fact| eval::count(&f.shape).is_ok_and(|n| n > shapes::scope::MAX_FOLDED);
+        if !planned.as_ref().is_ok_and(|p| p.iter().any(is_large)) && self.fold(node, scope)? {
+            return Ok(());
+        }
+        self.learn(node, planned?, scope)
+    }
+
+    fn learn(&mut self, node: &pb::NodeProto, outputs: Vec<Fact>, scope: &mut Scope) -> std::result::Result<(), Stop> {
+        for (name, fact) in node.output.iter().zip(outputs).filter(|(n, _)| !n.is_empty()) {
+            // From here on products of dimensions cannot overflow.
+            eval::count(&fact.shape)?;
+            if self.depth == 0 && self.stated.get(name).is_some_and(|s| s.shape != fact.shape) {
+                self.stale.push(name.clone());
+            }
+            scope.facts.insert(name.clone(), fact);
+        }
+        Ok(())
+    }
+
     /// Evaluates the node when all its inputs are known small values; true when it did.
-    fn fold(&mut self, node: &crate::onnx::pb::NodeProto, opset: i64) -> Result<bool> {
+    fn fold(&self, node: &pb::NodeProto, scope: &mut Scope) -> Result<bool> {
         // The shape of a tensor is known as soon as its dimensions are, whatever its values.
-        if node.op_type() == "Shape" {
-            let Some(shape) = node.input.first().and_then(|i| self.shape(i)) else { return Ok(false) };
-            let value = shape_value(node, shape);
-            return Ok(self.learn_outputs(node, Some(vec![value])));
+        if let (true, "Shape" | "Size") = (node.is_standard(), node.op_type()) {
+            let Some(fact) = node.input.first().and_then(|i| scope.fact(i)) else { return Ok(false) };
+            let value = if node.op_type() == "Shape" {
+                shape_value(node, &fact.shape)
+            } else {
+                Tensor::i64s(vec![eval::count(&fact.shape)? as i64]).reshaped(vec![])?
+            };
+            if let Some(name) = node.output.first() {
+                scope.learn(name, value);
+            }
+            return Ok(true);
         }
         let mut inputs = Vec::with_capacity(node.input.len());
         for name in &node.input {
-            match (name.is_empty(), self.values.get(name)) {
+            match (name.is_empty(), scope.value(name)) {
                 (true, _) => inputs.push(None),
                 (false, Some(v)) => inputs.push(Some(v)),
                 (false, None) => return Ok(false),
             }
         }
-        let value = eval::eval(node, opset, &inputs)?;
-        Ok(self.learn_outputs(node, value))
-    }
-
-    fn learn_outputs(&mut self, node: &crate::onnx::pb::NodeProto, values: Option<Vec<Tensor>>) -> bool {
-        let Some(values) = values else { return false };
+        let Some(values) = eval::eval(node, self.opset, &inputs)? else { return Ok(false) };
         for (name, value) in node.output.iter().zip(values) {
-            self.learn(name, value);
+            scope.learn(name, value);
         }
-        true
+        Ok(true)
     }
 
-    fn learn(&mut self, name: &str, value: Tensor) {
-        self.facts.insert(name.to_owned(), Fact { dtype: value.dtype(), shape: value.shape().to_vec() });
-        if value.len() <= MAX_FOLDED {
-            self.values.insert(name.to_owned(), value);
+    /// Walks a graph or function within this one.
+    pub(super) fn within<T>(&mut self, walk: impl FnOnce(&mut Self) -> std::result::Result<T, Stop>) -> std::result::Result<T, Stop> {
+        if self.depth >= MAX_DEPTH {
+            return Err(Stop::Wrong(Error::bad_input("graphs or functions are nested too deeply")));
         }
-    }
-
-    fn learn_constant(&mut self, graph: &Graph<'_>, name: &str) -> Result<()> {
-        let (Some(shape), Some(dtype)) = (graph.constant_shape(name), graph.constant_type(name).and_then(dtype_from_onnx)) else {
-            return Ok(());
-        };
-        let elements = eval::count(&shape).map_err(|e| e.context(format!("constant `{name}`")))?;
-        if elements <= MAX_FOLDED
-            && let Some(value) = graph.constant(name)?
-        {
-            self.values.insert(name.to_owned(), value);
-        }
-        self.facts.insert(name.to_owned(), Fact { dtype, shape });
-        Ok(())
+        self.depth += 1;
+        let result = walk(self);
+        self.depth -= 1;
+        result
     }
 }
 
 /// What a Shape node answers for an input of these dimensions (`start` and `end` since operator set 15).
-fn shape_value(node: &crate::onnx::pb::NodeProto, shape: &[usize]) -> Tensor {
+fn shape_value(node: &pb::NodeProto, shape: &[usize]) -> Tensor {
     let rank = shape.len() as i64;
     let bound = |name: &str, default: i64| {
         let v = node.int(name).unwrap_or(default);
-        (if v < 0 { v + rank } else { v }).clamp(0, rank) as usize
+        (if v < 0 { v.saturating_add(rank) } else { v }).clamp(0, rank) as usize
     };
     let (start, end) = (bound("start", 0), bound("end", rank));
     Tensor::i64s(shape[start..end.max(start)].iter().map(|&d| d as i64).collect())
 }
 
-/// Type and dimensions of a graph input; `None` when the file states no tensor type.
-fn input_fact(input: &crate::onnx::pb::ValueInfoProto, batch: usize) -> Result<Option<Fact>> {
-    let Some(tensor) = input.type_.as_ref().and_then(|t| t.tensor_type.as_ref()) else { return Ok(None) };
-    let Some(dtype) = dtype_from_onnx(tensor.elem_type()) else { return Ok(None) };
-    let shape = tensor.shape.dim.iter().enumerate().map(|(axis, dim)| {
-        let fixed = usize::try_from(dim.dim_value()).ok().filter(|&d| d > 0);
-        match (fixed, axis) {
-            (Some(d), _) => Ok(d),
-            (None, 0) => Ok(batch),
-            (None, _) => Err(Error::bad_input(format!(
-                "input `{}` leaves dimension {axis} (`{}`) open; only the first, the batch, may be",
-                input.name(),
-                dim.dim_param()
-            ))
-            .hint("fix the other dimensions when exporting the model")),
-        }
-    });
-    let shape = shape.collect::<Result<Vec<_>>>()?;
+/// Type and dimensions of a graph input, or why they are not known.
+fn input_fact(input: &pb::ValueInfoProto, dims: &Dims, symbols: &BTreeMap<String, usize>) -> Result<std::result::Result<Fact, String>> {
+    let Some(tensor) = input.type_.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
+        return Ok(Err(format!("input `{}` is no tensor", input.name())));
+    };
+    let dtype = dtype_from_onnx(tensor.elem_type());
+    if tensor.shape.is_none() {
+        return Ok(Err(format!("input `{}` has no shape in the file", input.name())));
+    }
+    let shape = match dims.shape(input, symbols) {
+        Ok(shape) => shape,
+        Err(why) => return Ok(Err(why)),
+    };
     eval::count(&shape).map_err(|e| e.context(format!("input `{}`", input.name())))?;
-    Ok(Some(Fact { dtype, shape }))
+    Ok(Ok(Fact { dtype, shape }))
+}
+
+/// What the file states of inner tensors and outputs, where all dimensions come out as numbers.
+fn stated(graph: &pb::GraphProto, symbols: &BTreeMap<String, usize>, inputs: &Scope) -> Result<HashMap<String, Fact>> {
+    // A symbol of an input's open first dimension stands for the batch everywhere.
+    let mut symbols = symbols.clone();
+    for input in &graph.input {
+        if let (Some(dim), Some(fact)) = (input.type_.tensor_type.shape.dim.first(), inputs.facts.get(input.name()))
+            && let (false, Some(&n)) = (dim.dim_param().is_empty(), fact.shape.first())
+        {
+            symbols.insert(dim.dim_param().to_owned(), n);
+        }
+    }
+    let mut found = HashMap::new();
+    for info in graph.value_info.iter().chain(&graph.output) {
+        let Some(tensor) = info.type_.as_ref().and_then(|t| t.tensor_type.as_ref()) else { continue };
+        if tensor.shape.is_none() {
+            continue;
+        }
+        let dtype = dtype_from_onnx(tensor.elem_type());
+        let number = |d: &pb::tensor_shape_proto::Dimension| match d.has_dim_value() {
+            true => usize::try_from(d.dim_value()).ok(),
+            false => symbols.get(d.dim_param()).copied(),
+        };
+        let Some(shape) = tensor.shape.dim.iter().map(number).collect::<Option<Vec<_>>>() else { continue };
+        if eval::count(&shape).is_ok() {
+            found.insert(info.name().to_owned(), Fact { dtype, shape });
+        }
+    }
+    Ok(found)
 }

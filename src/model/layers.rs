@@ -213,7 +213,7 @@ pub fn totals(graph: &Graph<'_>, layers: &[Layer]) -> Result<Totals> {
     let bits: f64 = weights.iter().map(|w| w.len() as f64 * f64::from(w.encoding.bits())).sum();
     let mut zeros = 0u64;
     for name in names {
-        zeros += graph.constant(name)?.map_or(0, |t| zero_count(&t));
+        zeros += graph.zeros(name)?;
     }
     let share = |x: f64| if count == 0 { 0.0 } else { x / count as f64 };
     Ok(Totals {
@@ -222,15 +222,4 @@ pub fn totals(graph: &Graph<'_>, layers: &[Layer]) -> Result<Totals> {
         weight_bits: share(bits),
         sparsity: share(zeros as f64),
     })
-}
-
-/// Number of exact zeros.
-fn zero_count(t: &crate::tensor::Tensor) -> u64 {
-    use crate::tensor::Data;
-    let n = match t.data() {
-        Data::F32(v) => v.iter().filter(|&&x| x == 0.0).count(),
-        Data::I8(v) => v.iter().filter(|&&x| x == 0).count(),
-        _ => 0,
-    };
-    n as u64
 }

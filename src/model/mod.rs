@@ -2,13 +2,15 @@
 //!
 //! Nothing here knows datasets, engines or compression; those read the graph through this module.
 
+mod control;
+mod dims;
 pub mod eval;
 mod graph;
 mod infer;
 mod layers;
-mod shape_rules;
-mod shape_windows;
+mod shapes;
 
+pub use dims::{Dims, Given};
 pub use graph::{Graph, Use, node_label};
 pub use infer::{Fact, Facts};
 pub use layers::{Encoding, Layer, LayerKind, Totals, Weight, layers, totals};

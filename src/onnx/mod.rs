@@ -7,6 +7,7 @@
 mod attributes;
 mod check;
 mod external;
+mod functions;
 mod tensors;
 mod walk;
 mod wire;
@@ -19,7 +20,8 @@ pub mod pb {
 }
 
 pub use attributes::Attributes;
-pub use tensors::{dtype_from_onnx, dtype_to_onnx, tensor_from_proto, tensor_to_proto};
+pub(crate) use functions::bound_body;
+pub use tensors::{dtype_from_onnx, dtype_to_onnx, tensor_from_proto, tensor_to_proto, zero_count};
 pub(crate) use tensors::{elements_from_le, elements_to_le};
 
 use crate::{Error, Result, atomic, sys};

@@ -1,7 +1,7 @@
 //! `TensorProto` from and to [`Tensor`].
 
 use super::pb;
-use crate::tensor::{DType, Data, Tensor};
+use crate::tensor::{DType, Data, Tensor, with_data};
 use crate::{Error, Result};
 
 /// Largest tensor that is decoded: a lying header must not make us allocate without bound.
@@ -89,6 +89,28 @@ pub fn tensor_from_proto(t: &pb::TensorProto) -> Result<Tensor> {
         .filter(|d| d.len() == count)
         .ok_or_else(|| bad(format!("dimensions {shape:?} need {count} elements of {}, the file holds another number", dtype.name())))?;
     Tensor::new(shape, data)
+}
+
+/// Number of elements that are exactly zero (of either sign), counted on the file's own bytes where they are all there is.
+///
+/// # Errors
+/// As [`tensor_from_proto`].
+pub fn zero_count(t: &pb::TensorProto) -> Result<u64> {
+    let raw = t.raw_data();
+    let zeros = match dtype_from_onnx(t.data_type()) {
+        Some(DType::F32) if !raw.is_empty() => raw.as_chunks::<4>().0.iter().filter(|b| f32::from_le_bytes(**b) == 0.0).count(),
+        Some(DType::F16 | DType::BF16) if !raw.is_empty() => {
+            raw.as_chunks::<2>().0.iter().filter(|b| u16::from_le_bytes(**b) & 0x7fff == 0).count()
+        }
+        Some(DType::I8 | DType::U8) if !raw.is_empty() => raw.iter().filter(|&&b| b == 0).count(),
+        _ => with_data!(tensor_from_proto(t)?.data(), v => v.iter().filter(|&x| is_zero(x)).count()),
+    };
+    Ok(zeros as u64)
+}
+
+/// Zero in any type; halves are given as their bits, which differ from zero for −0.0 alone.
+fn is_zero<T: Default + PartialEq>(x: &T) -> bool {
+    *x == T::default()
 }
 
 /// True when the file says that the tensor's data lies in another file.

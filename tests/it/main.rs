@@ -11,6 +11,7 @@ mod floors;
 mod hostile;
 mod judge;
 mod measure;
+mod nodes;
 mod predictions;
 mod pruning;
 mod quantization;

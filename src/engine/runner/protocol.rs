@@ -4,6 +4,7 @@
 //! shapes are known on both sides from the [`Reply::Loaded`] message.
 
 use crate::engine::Spec;
+use crate::model::eval::{f32_from_bf16, f32_from_f16};
 use crate::tensor::{DType, Data, Tensor};
 use crate::units::Bytes;
 use crate::{Error, ErrorKind, Result};
@@ -187,8 +188,8 @@ pub(super) fn as_floats(data: Data) -> Vec<f32> {
     match data {
         Data::F32(v) => v,
         Data::F64(v) => v.into_iter().map(|x| x as f32).collect(),
-        Data::F16(v) => v.into_iter().map(half_to_float).collect(),
-        Data::BF16(v) => v.into_iter().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
+        Data::F16(v) => v.into_iter().map(f32_from_f16).collect(),
+        Data::BF16(v) => v.into_iter().map(f32_from_bf16).collect(),
         Data::U16(v) => v.into_iter().map(f32::from).collect(),
         Data::U32(v) => v.into_iter().map(|x| x as f32).collect(),
         Data::U64(v) => v.into_iter().map(|x| x as f32).collect(),
@@ -198,18 +199,6 @@ pub(super) fn as_floats(data: Data) -> Vec<f32> {
         Data::I64(v) => v.into_iter().map(|x| x as f32).collect(),
         Data::U4(v) | Data::U8(v) => v.into_iter().map(f32::from).collect(),
         Data::Bool(v) => v.into_iter().map(|b| f32::from(u8::from(b))).collect(),
-    }
-}
-
-/// IEEE 754 binary16 to binary32, exactly.
-fn half_to_float(bits: u16) -> f32 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let mantissa = f32::from(bits & 0x3ff);
-    match (bits >> 10) & 0x1f {
-        0 => sign * mantissa * 2f32.powi(-24),
-        31 if mantissa == 0.0 => sign * f32::INFINITY,
-        31 => f32::NAN,
-        exponent => sign * (1.0 + mantissa / 1024.0) * 2f32.powi(i32::from(exponent) - 15),
     }
 }
 
@@ -247,13 +236,5 @@ mod tests {
         ] {
             assert_eq!(read_message::<Request>(&mut wire.as_bytes()).unwrap_err().kind(), kind, "{wire}");
         }
-    }
-
-    #[test]
-    fn halves_are_exact() {
-        for (bits, expect) in [(0x3c00, 1.0), (0xc000, -2.0), (0x0001, 5.960_464_5e-8), (0x7bff, 65504.0), (0x7c00, f32::INFINITY)] {
-            assert_eq!(half_to_float(bits), expect);
-        }
-        assert!(half_to_float(0x7e00).is_nan());
     }
 }

@@ -57,6 +57,9 @@ pub(crate) fn integers(t: &Tensor) -> Result<Vec<i64>> {
     match t.data() {
         Data::I64(v) => Ok(v.clone()),
         Data::I32(v) => Ok(v.iter().map(|&x| x.into()).collect()),
+        Data::I16(v) => Ok(v.iter().map(|&x| x.into()).collect()),
+        Data::I8(v) => Ok(v.iter().map(|&x| x.into()).collect()),
+        Data::U8(v) => Ok(v.iter().map(|&x| x.into()).collect()),
         _ => Err(Error::bad_input(format!("expected integers, found {}", t.dtype().name()))),
     }
 }

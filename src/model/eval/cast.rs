@@ -1,16 +1,17 @@
 //! `Cast`, and half precision as bits.
 
+use crate::Result;
 use crate::tensor::{DType, Data, Tensor};
-use crate::{Error, Result};
 
 /// Converts the element type. Floats become integers by truncation and saturate; integers wrap; anything but 0 is true.
-pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
+pub(crate) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
     macro_rules! convert {
         ($v:expr, $zero:expr) => {
             match to {
                 DType::F32 => Data::F32($v.iter().map(|&x| x as f32).collect()),
                 DType::F64 => Data::F64($v.iter().map(|&x| x as f64).collect()),
                 DType::F16 => Data::F16($v.iter().map(|&x| f16_from_f32(x as f32)).collect()),
+                DType::BF16 => Data::BF16($v.iter().map(|&x| bf16_from_f32(x as f32)).collect()),
                 DType::I8 => Data::I8($v.iter().map(|&x| x as i8).collect()),
                 DType::I16 => Data::I16($v.iter().map(|&x| x as i16).collect()),
                 DType::I32 => Data::I32($v.iter().map(|&x| x as i32).collect()),
@@ -19,10 +20,10 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
                 DType::U16 => Data::U16($v.iter().map(|&x| x as u16).collect()),
                 DType::U32 => Data::U32($v.iter().map(|&x| x as u32).collect()),
                 DType::U64 => Data::U64($v.iter().map(|&x| x as u64).collect()),
+                // Four bits: the low half of the truncated value.
+                DType::I4 => Data::I4($v.iter().map(|&x| ((x as i64 as i8) << 4) >> 4).collect()),
+                DType::U4 => Data::U4($v.iter().map(|&x| x as i64 as u8 & 0xf).collect()),
                 DType::Bool => Data::Bool($v.iter().map(|&x| x != $zero).collect()),
-                DType::BF16 | DType::I4 | DType::U4 => {
-                    return Err(Error::bad_input(format!("a cast to {} is not supported", to.name())));
-                }
             }
         };
     }
@@ -30,7 +31,7 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
         same if x.dtype() == to => same.clone(),
         Data::F32(v) => convert!(v, 0.0),
         Data::F64(v) => convert!(v, 0.0),
-        Data::I8(v) => convert!(v, 0),
+        Data::I8(v) | Data::I4(v) => convert!(v, 0),
         Data::I16(v) => convert!(v, 0),
         Data::I32(v) => convert!(v, 0),
         Data::I64(v) => convert!(v, 0),
@@ -38,13 +39,12 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
         Data::U16(v) => convert!(v, 0),
         Data::U32(v) => convert!(v, 0),
         Data::U64(v) => convert!(v, 0),
-        Data::I4(v) => convert!(v, 0),
-        Data::BF16(v) => {
-            let wide: Vec<f32> = v.iter().map(|&h| f32::from_bits(u32::from(h) << 16)).collect();
-            convert!(wide, 0.0)
-        }
         Data::F16(v) => {
             let wide: Vec<f32> = v.iter().map(|&h| f32_from_f16(h)).collect();
+            convert!(wide, 0.0)
+        }
+        Data::BF16(v) => {
+            let wide: Vec<f32> = v.iter().map(|&h| f32_from_bf16(h)).collect();
             convert!(wide, 0.0)
         }
         Data::Bool(v) => {
@@ -53,6 +53,20 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
         }
     };
     Tensor::new(x.shape().to_vec(), data)
+}
+
+/// The value of bfloat16 bits; exact.
+pub(crate) fn f32_from_bf16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// The nearest bfloat16, ties to even.
+pub(crate) fn bf16_from_f32(x: f32) -> u16 {
+    if x.is_nan() {
+        return 0x7fc0;
+    }
+    let bits = x.to_bits();
+    ((u64::from(bits) + 0x7fff + u64::from((bits >> 16) & 1)) >> 16) as u16
 }
 
 /// The value of IEEE 754 binary16 bits; exact.

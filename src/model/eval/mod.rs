@@ -7,16 +7,25 @@
 //! any number of threads, because nothing here uses more than one.
 
 mod args;
+mod arrange;
 mod binary;
 mod cast;
+mod einsum;
+mod halves;
+mod index;
 mod layout;
 mod movement;
+mod order;
 mod quantize;
 mod reduce;
+mod resize;
 mod shape_ops;
+mod types;
 mod unary;
 
-pub(crate) use args::{Args, label};
+pub(crate) use args::{Args, integers, label};
+pub(crate) use cast::{f32_from_bf16, f32_from_f16};
+pub(crate) use halves::widened;
 pub(crate) use layout::{around, axis, broadcast, broadcast_strides, count};
 pub(crate) use movement::{join, part};
 pub(crate) use reduce::sum;
@@ -29,12 +38,16 @@ use layout::dimension;
 /// The operators that [`eval`] knows.
 #[rustfmt::skip]
 pub const OPERATORS: &[&str] = &[
-    "Abs", "Add", "And", "ArgMax", "Cast", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Div", "Dropout",
-    "Elu", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish",
-    "Identity", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Min", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow",
-    "QuantizeLinear", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape",
-    "Round", "Selu", "Shape", "Sigmoid", "Slice", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze",
-    "Where", "Xor",
+    "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "BitwiseAnd", "BitwiseNot",
+    "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Compress", "Concat", "Constant", "ConstantOfShape", "Cos", "Cosh",
+    "CumProd", "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Dropout", "DynamicQuantizeLinear", "Einsum", "Elu", "Equal", "Erf", "Exp",
+    "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid",
+    "HardSwish", "Hardmax", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul",
+    "Neg", "NonZero", "Not", "OneHot", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL1", "ReduceL2",
+    "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape",
+    "Resize", "ReverseSequence", "Round", "Scatter", "ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh",
+    "Size", "Slice", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+    "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
 ];
 
 /// Evaluates one node of operator set `opset` on `inputs` (`None`: an optional input left out).
@@ -58,11 +71,19 @@ pub fn eval(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>]) -> Res
     if !matches!(node.domain(), "" | "ai.onnx") || !OPERATORS.contains(&node.op_type()) {
         return Ok(None);
     }
-    let outputs = checked(inputs).and_then(|()| match node.op_type() {
-        "Split" => movement::split(&Args::new(node, opset, inputs)),
-        _ => single(&Args::new(node, opset, inputs)).map(|t| vec![t]),
+    let outputs = checked(inputs).and_then(|()| {
+        halves::widened(node, inputs, |inputs| {
+            let args = Args::new(node, opset, inputs);
+            let outputs = match node.op_type() {
+                "Split" => movement::split(&args)?,
+                "TopK" => order::top_k(&args)?,
+                "DynamicQuantizeLinear" => quantize::dynamic(&args)?,
+                _ => vec![single(&args)?],
+            };
+            Ok(Some(outputs))
+        })
     });
-    outputs.map(Some).map_err(|e| e.context(label(node)))
+    outputs.map_err(|e| e.context(label(node)))
 }
 
 /// Refuses inputs whose dimensions could overflow a product.
@@ -72,7 +93,6 @@ pub(crate) fn checked(inputs: &[Option<&Tensor>]) -> Result<()> {
 
 /// The operators with one output.
 fn single(args: &Args) -> Result<Tensor> {
-    let pair = || Ok::<_, Error>((args.tensor(0)?, args.tensor(1)?));
     match args.node.op_type() {
         "Constant" => shape_ops::constant(args),
         "ConstantOfShape" => shape_ops::constant_of_shape(args),
@@ -94,12 +114,29 @@ fn single(args: &Args) -> Result<Tensor> {
             binary::expand(args.tensor(0)?, &target)
         }
         "Where" => binary::choose(args.tensor(0)?, args.tensor(1)?, args.tensor(2)?),
-        op @ ("Add" | "Sub" | "Mul" | "Div") => pair().and_then(|(a, b)| binary::arithmetic(op, a, b)),
-        op @ ("Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual") => pair().and_then(|(a, b)| binary::compare(op, a, b)),
-        op @ ("And" | "Or" | "Xor") => pair().and_then(|(a, b)| binary::logical(op, a, b)),
-        "Pow" => pair().and_then(|(a, b)| binary::power(a, b)),
-        "PRelu" => pair().and_then(|(a, b)| binary::prelu(a, b)),
-        "Min" | "Max" | "Sum" => binary::variadic(args),
+        "Add" | "Sub" | "Mul" | "Div" | "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" | "And" | "Or" | "Xor"
+        | "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" | "BitShift" | "Mod" | "Pow" | "PRelu" => binary::pair(args),
+        "Min" | "Max" | "Sum" | "Mean" => binary::variadic(args),
+        "Size" => Tensor::new(vec![], Data::I64(vec![args.tensor(0)?.len() as i64])),
+        "GatherElements" => index::gather_elements(args),
+        "GatherND" => index::gather_nd(args),
+        "Scatter" | "ScatterElements" => index::scatter_elements(args),
+        "ScatterND" => index::scatter_nd(args),
+        "Tile" => arrange::tile(args),
+        "Trilu" => arrange::trilu(args),
+        "DepthToSpace" | "SpaceToDepth" => arrange::depth_to_space(args),
+        "ReverseSequence" => arrange::reverse_sequence(args),
+        "Compress" => arrange::compress(args),
+        "OneHot" => arrange::one_hot(args),
+        "EyeLike" => arrange::eye_like(args),
+        "NonZero" => arrange::non_zero(args),
+        "CumSum" | "CumProd" => arrange::cumulative(args),
+        "Einsum" => einsum::einsum(args),
+        "Resize" | "Upsample" => resize::resize(args),
+        "Hardmax" => order::hardmax(args),
+        "IsNaN" | "IsInf" => unary::test(args),
+        "BitwiseNot" => args.tensor(0).and_then(unary::bitwise_not),
+        "CastLike" => cast::cast(args.tensor(0)?, args.tensor(1)?.dtype()),
         "Neg" | "Abs" => unary::signed(args),
         "Not" => args.tensor(0).and_then(unary::not),
         "Clip" => unary::clip(args),
@@ -108,8 +145,8 @@ fn single(args: &Args) -> Result<Tensor> {
             let to = i32::try_from(code).ok().and_then(dtype_from_onnx);
             cast::cast(args.tensor(0)?, to.ok_or_else(|| Error::bad_input(format!("element type {code} is not supported")))?)
         }
-        "ArgMax" => reduce::arg_max(args),
-        "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd" => reduce::reduce(args),
+        "ArgMax" | "ArgMin" => order::arg(args),
+        op if op.starts_with("Reduce") => reduce::reduce(args),
         "QuantizeLinear" => quantize::quantize(args),
         "DequantizeLinear" => quantize::dequantize(args),
         _ => unary::float(args),

@@ -1,13 +1,13 @@
 //! Reductions over axes.
 
 use super::args::Args;
-use super::layout::{around, axes, axis, count};
+use super::layout::{axes, count};
 use super::movement::permute;
-use crate::onnx::Attributes;
+use super::types::{Number, numbers, wrap};
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
 
-/// `ReduceMean`, `ReduceSum`, `ReduceMax`, `ReduceMin`, `ReduceProd`; axes as attribute or input, all when none are named.
+/// `ReduceMean` and its kin; axes as attribute or input, all when none are named.
 pub(super) fn reduce(args: &Args) -> Result<Tensor> {
     let x = args.tensor(0)?;
     let rank = x.shape().len();
@@ -35,13 +35,11 @@ pub(super) fn reduce(args: &Args) -> Result<Tensor> {
     let op = args.node.op_type();
     let data = match rows.data() {
         Data::F32(v) => Data::F32(each_row(v, total, row, |r| float_row(op, r))),
-        Data::I64(v) => Data::I64(each_row(v, total, row, |r| integer_row(op, r, i64::MIN, i64::MAX))),
-        Data::I32(v) => {
-            // Sums of 32-bit integers wrap at 32 bits, as in the runtimes.
-            let wide: Vec<i64> = v.iter().map(|&x| x.into()).collect();
-            Data::I32(each_row(&wide, total, row, |r| integer_row(op, r, i32::MIN.into(), i32::MAX.into()) as i32))
-        }
-        _ => return Err(Error::bad_input(format!("reductions of {} are not supported", x.dtype().name()))),
+        // Truth values: the largest is "any", the smallest "all".
+        Data::Bool(v) if op == "ReduceMax" => Data::Bool(each_row(v, total, row, |r| r.contains(&true))),
+        Data::Bool(v) if op == "ReduceMin" => Data::Bool(each_row(v, total, row, |r| !r.contains(&false))),
+        other => numbers!(wrap!(other, v => each_row(v, total, row, |r| any_row(op, r))))
+            .ok_or_else(|| Error::bad_input(format!("reductions of {} are not supported", x.dtype().name())))?,
     };
     Tensor::new(shape, data)
 }
@@ -51,24 +49,38 @@ fn each_row<T, R>(v: &[T], total: usize, row: usize, f: impl Fn(&[T]) -> R) -> V
     (0..total).map(|i| f(&v[i * row..][..row])).collect()
 }
 
+/// The frequent ones on float32 by themselves, so that they are fast.
 fn float_row(op: &str, row: &[f32]) -> f32 {
     match op {
         "ReduceMean" => (sum(row) / row.len() as f64) as f32,
         "ReduceSum" => sum(row) as f32,
-        "ReduceMax" => row.iter().fold(f32::NEG_INFINITY, |m, &x| if x > m || x.is_nan() { x } else { m }),
-        "ReduceMin" => row.iter().fold(f32::INFINITY, |m, &x| if x < m || x.is_nan() { x } else { m }),
-        _ => row.iter().product(),
+        _ => any_row(op, row),
     }
 }
 
-fn integer_row(op: &str, row: &[i64], least: i64, most: i64) -> i64 {
-    let sum = || row.iter().fold(0i64, |s, &x| s.wrapping_add(x));
+fn any_row<T: Number>(op: &str, row: &[T]) -> T {
+    // Sums of integers wrap in their own type, as in the runtimes; those of floats are in double precision.
+    let sum = || row.iter().fold(T::default(), |s, &x| s.add(x));
+    let wide = |f: fn(f64) -> f64| row.iter().map(|x| f(x.to_f64())).sum::<f64>();
+    let largest = || row.iter().fold(T::LEAST, |m, &x| m.max(x));
     match op {
-        "ReduceMean" => sum().checked_div(row.len() as i64).unwrap_or(0),
+        "ReduceSum" if T::IS_FLOAT => T::from_f64(wide(|x| x)),
         "ReduceSum" => sum(),
-        "ReduceMax" => row.iter().fold(least, |m, &x| m.max(x)),
-        "ReduceMin" => row.iter().fold(most, |m, &x| m.min(x)),
-        _ => row.iter().fold(1i64, |p, &x| p.wrapping_mul(x)),
+        "ReduceMean" if T::IS_FLOAT => T::from_f64(wide(|x| x) / row.len() as f64),
+        "ReduceMean" => T::from_f64((sum().to_f64() / row.len() as f64).trunc()),
+        "ReduceMax" => largest(),
+        "ReduceMin" => row.iter().fold(T::MOST, |m, &x| m.min(x)),
+        "ReduceL1" => T::from_f64(wide(f64::abs)),
+        "ReduceL2" => T::from_f64(wide(|x| x * x).sqrt()),
+        "ReduceSumSquare" => T::from_f64(wide(|x| x * x)),
+        "ReduceLogSum" => T::from_f64(wide(|x| x).ln()),
+        "ReduceLogSumExp" => {
+            // Shifted by the largest, so that nothing overflows.
+            let shift = if row.is_empty() { f64::NEG_INFINITY } else { largest().to_f64() };
+            let finite = if shift.is_finite() { shift } else { 0.0 };
+            T::from_f64(finite + row.iter().map(|x| (x.to_f64() - finite).exp()).sum::<f64>().ln())
+        }
+        _ => row.iter().fold(T::ONE, |p, &x| p.mul(x)),
     }
 }
 
@@ -82,40 +94,4 @@ pub(crate) fn sum(values: &[f32]) -> f64 {
         }
     }
     parts.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x)).sum::<f64>()
-}
-
-/// `ArgMax`: the number of the first (or last) largest element along an axis.
-pub(super) fn arg_max(args: &Args) -> Result<Tensor> {
-    let x = args.tensor(0)?;
-    let axis = axis(args.int_or("axis", 0), x.shape().len())?;
-    let (outer, n, inner) = around(x.shape(), axis);
-    let mut shape = x.shape().to_vec();
-    shape[axis] = 1;
-    if n == 0 {
-        return Err(Error::bad_input("an empty axis has no largest element"));
-    }
-    let last = args.int_or("select_last_index", 0) != 0;
-    macro_rules! largest {
-        ($v:expr) => {
-            (0..outer * inner)
-                .map(|i| {
-                    let at = |k: usize| $v[(i / inner * n + k) * inner + i % inner];
-                    (1..n).fold(0, |best, k| if at(k) > at(best) || (last && at(k) == at(best)) { k } else { best }) as i64
-                })
-                .collect::<Vec<_>>()
-        };
-    }
-    let found = match x.data() {
-        Data::F32(v) => largest!(v),
-        Data::F64(v) => largest!(v),
-        Data::I64(v) => largest!(v),
-        Data::I32(v) => largest!(v),
-        Data::I8(v) => largest!(v),
-        Data::U8(v) => largest!(v),
-        _ => return Err(Error::bad_input(format!("{} has no order here", x.dtype().name()))),
-    };
-    if args.node.int("keepdims") == Some(0) {
-        shape.remove(axis);
-    }
-    Tensor::new(shape, Data::I64(found))
 }

@@ -1,87 +1,173 @@
 //! Elementwise operators on one tensor.
 
 use super::args::{Args, scalar};
+use super::types::{Number, numbers, read, whole, wrap};
 use crate::onnx::Attributes;
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
 
-/// The elementwise function of a float32 tensor that this node computes, if it is one.
-///
-/// Every arm is a loop of its own so that the compiler can vectorise it.
+/// Floats of either width. Functions that are not exact are computed in the width of the tensor.
+trait Real: num_traits::Float + num_traits::NumCast {
+    fn erf(self) -> Self;
+    fn round_even(self) -> Self;
+}
+
+impl Real for f32 {
+    fn erf(self) -> Self {
+        erf(self)
+    }
+    fn round_even(self) -> Self {
+        self.round_ties_even()
+    }
+}
+
+impl Real for f64 {
+    fn erf(self) -> Self {
+        statrs::function::erf::erf(self)
+    }
+    fn round_even(self) -> Self {
+        self.round_ties_even()
+    }
+}
+
+/// The elementwise function of floats that this node computes, if it is one.
 pub(super) fn float(args: &Args) -> Result<Tensor> {
     let x = args.tensor(0)?;
-    let alpha = |default: f32| args.float_or("alpha", default);
+    let data = match x.data() {
+        Data::F32(v) => Data::F32(real(args, v)?),
+        Data::F64(v) => Data::F64(real(args, v)?),
+        // Integers have a few of these functions too.
+        other => match args.node.op_type() {
+            "Relu" => numbers!(wrap!(other, v => v.iter().map(|&x| Number::max(x, Default::default())).collect())),
+            "Sign" => numbers!(wrap!(other, v => v.iter().map(|x| Number::from_f64(x.to_f64().signum() * f64::from(u8::from(x.to_f64() != 0.0)))).collect())),
+            _ => None,
+        }
+        .ok_or_else(|| Error::bad_input(format!("expected floats, found {}", x.dtype().name())))?,
+    };
+    Tensor::new(x.shape().to_vec(), data)
+}
+
+/// Every arm is a loop of its own so that the compiler can vectorise it.
+fn real<T: Real>(args: &Args, v: &[T]) -> Result<Vec<T>> {
+    let c = |x: f64| T::from(x).unwrap_or_else(T::zero);
+    let given = |name: &str, default: f64| args.node.float(name).map_or(c(default), |x| c(f64::from(x)));
+    let alpha = |default: f64| given("alpha", default);
+    let (zero, one, half) = (T::zero(), T::one(), c(0.5));
     macro_rules! map {
         ($f:expr) => {{
             let f = $f;
-            x.as_f32()?.iter().map(|&v: &f32| -> f32 { f(v) }).collect()
+            v.iter().map(|&v: &T| -> T { f(v) }).collect()
         }};
     }
-    let out: Vec<f32> = match args.node.op_type() {
-        "Relu" => map!(|v: f32| if v < 0.0 { 0.0 } else { v }),
-        "Sqrt" => map!(f32::sqrt),
-        "Reciprocal" => map!(f32::recip),
-        "Exp" => map!(f32::exp),
-        "Log" => map!(f32::ln),
-        "Erf" => map!(erf),
-        "Floor" => map!(f32::floor),
-        "Ceil" => map!(f32::ceil),
-        "Round" => map!(f32::round_ties_even),
-        "Tanh" => map!(f32::tanh),
-        "Sigmoid" => map!(|v: f32| 1.0 / (1.0 + (-v).exp())),
-        "Softplus" => map!(|v: f32| v.max(0.0) + (-v.abs()).exp().ln_1p()),
-        "HardSwish" => map!(|v: f32| v * (v / 6.0 + 0.5).clamp(0.0, 1.0)),
+    Ok(match args.node.op_type() {
+        "Relu" => map!(|v: T| if v < zero { zero } else { v }),
+        "Sqrt" => map!(T::sqrt),
+        "Reciprocal" => map!(T::recip),
+        "Exp" => map!(T::exp),
+        "Log" => map!(T::ln),
+        "Erf" => map!(T::erf),
+        "Floor" => map!(T::floor),
+        "Ceil" => map!(T::ceil),
+        "Round" => map!(T::round_even),
+        "Sin" => map!(T::sin),
+        "Cos" => map!(T::cos),
+        "Tan" => map!(T::tan),
+        "Asin" => map!(T::asin),
+        "Acos" => map!(T::acos),
+        "Atan" => map!(T::atan),
+        "Sinh" => map!(T::sinh),
+        "Cosh" => map!(T::cosh),
+        "Tanh" => map!(T::tanh),
+        "Asinh" => map!(T::asinh),
+        "Acosh" => map!(T::acosh),
+        "Atanh" => map!(T::atanh),
+        "Sign" => map!(|v: T| if v > zero {
+            one
+        } else if v < zero {
+            -one
+        } else {
+            v
+        }),
+        "Sigmoid" => map!(|v: T| one / (one + (-v).exp())),
+        "Softplus" => map!(|v: T| v.max(zero) + (-v.abs()).exp().ln_1p()),
+        "Softsign" => map!(|v: T| v / (one + v.abs())),
+        "Mish" => map!(|v: T| v * (v.max(zero) + (-v.abs()).exp().ln_1p()).tanh()),
+        "HardSwish" => map!(|v: T| v * (v / c(6.0) + half).max(zero).min(one)),
         "LeakyRelu" => {
             let a = alpha(0.01);
-            map!(|v: f32| if v < 0.0 { a * v } else { v })
+            map!(|v: T| if v < zero { a * v } else { v })
+        }
+        "ThresholdedRelu" => {
+            let a = alpha(1.0);
+            map!(|v: T| if v > a { v } else { zero })
+        }
+        "Swish" => {
+            let a = alpha(1.0);
+            map!(|v: T| v / (one + (-a * v).exp()))
+        }
+        "Shrink" => {
+            let (bias, lambda) = (given("bias", 0.0), given("lambd", 0.5));
+            map!(|v: T| if v < -lambda {
+                v + bias
+            } else if v > lambda {
+                v - bias
+            } else {
+                zero
+            })
         }
         "HardSigmoid" => {
-            let (a, b) = (alpha(0.2), args.float_or("beta", 0.5));
-            map!(|v: f32| (a * v + b).clamp(0.0, 1.0))
+            let (a, b) = (alpha(0.2), given("beta", 0.5));
+            map!(|v: T| (a * v + b).max(zero).min(one))
         }
         "Elu" => {
             let a = alpha(1.0);
-            map!(|v: f32| if v < 0.0 { a * v.exp_m1() } else { v })
+            map!(|v: T| if v < zero { a * v.exp_m1() } else { v })
+        }
+        "Celu" => {
+            let a = alpha(1.0);
+            map!(|v: T| v.max(zero) + (a * (v / a).exp_m1()).min(zero))
         }
         "Selu" => {
-            let (a, gamma) = (alpha(1.673_263_2), args.float_or("gamma", 1.050_701));
-            map!(|v: f32| gamma * if v > 0.0 { v } else { a * v.exp_m1() })
+            let (a, gamma) = (alpha(1.673_263_192_176_818_8), given("gamma", 1.050_700_902_938_842_8));
+            map!(|v: T| gamma * if v > zero { v } else { a * v.exp_m1() })
         }
         "Gelu" if args.node.string("approximate") == Some("tanh") => {
-            map!(|v: f32| 0.5
-                * v
-                * (1.0 + (std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2 * (v + 0.044_715 * v * v * v)).tanh()))
+            let (a, b) = (c(std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2), c(0.044_715));
+            map!(|v: T| half * v * (one + (a * (v + b * v * v * v)).tanh()))
         }
-        "Gelu" => map!(|v: f32| 0.5 * v * (1.0 + erf(v * std::f32::consts::FRAC_1_SQRT_2))),
+        "Gelu" => {
+            let a = c(std::f64::consts::FRAC_1_SQRT_2);
+            map!(|v: T| half * v * (one + (v * a).erf()))
+        }
         other => return Err(Error::bad_input(format!("`{other}` is not an elementwise function"))),
-    };
-    Tensor::f32(x.shape(), out)
+    })
+}
+
+/// `IsNaN` and `IsInf` (of one sign or both).
+pub(super) fn test(args: &Args) -> Result<Tensor> {
+    let x = args.tensor(0)?;
+    let nan = args.node.op_type() == "IsNaN";
+    let (negative, positive) = (args.int_or("detect_negative", 1) != 0, args.int_or("detect_positive", 1) != 0);
+    let holds = |v: f64| if nan { v.is_nan() } else { v.is_infinite() && if v > 0.0 { positive } else { negative } };
+    let found = numbers!(read!(x.data(), v => v.iter().map(|x| holds(x.to_f64())).collect()));
+    Tensor::new(
+        x.shape().to_vec(),
+        Data::Bool(found.ok_or_else(|| Error::bad_input(format!("expected floats, found {}", x.dtype().name())))?),
+    )
+}
+
+/// `BitwiseNot`.
+pub(super) fn bitwise_not(x: &Tensor) -> Result<Tensor> {
+    let data = whole!(wrap!(x.data(), v => v.iter().map(|&x| !x).collect()));
+    Tensor::new(x.shape().to_vec(), data.ok_or_else(|| Error::bad_input(format!("expected integers, found {}", x.dtype().name())))?)
 }
 
 /// `Neg` and `Abs`, which integers have too; the most negative integer wraps.
 pub(super) fn signed(args: &Args) -> Result<Tensor> {
     let x = args.tensor(0)?;
     let negate = args.node.op_type() == "Neg";
-    macro_rules! integers {
-        ($v:expr) => {
-            $v.iter().map(|&x| if negate { x.wrapping_neg() } else { x.wrapping_abs() }).collect()
-        };
-    }
-    macro_rules! floats {
-        ($v:expr) => {
-            $v.iter().map(|&x| if negate { -x } else { x.abs() }).collect()
-        };
-    }
-    let data = match x.data() {
-        Data::F32(v) => Data::F32(floats!(v)),
-        Data::F64(v) => Data::F64(floats!(v)),
-        Data::I64(v) => Data::I64(integers!(v)),
-        Data::I32(v) => Data::I32(integers!(v)),
-        Data::I16(v) => Data::I16(integers!(v)),
-        Data::I8(v) => Data::I8(integers!(v)),
-        _ => return Err(Error::bad_input(format!("{} has no sign", x.dtype().name()))),
-    };
-    Tensor::new(x.shape().to_vec(), data)
+    let data = numbers!(wrap!(x.data(), v => v.iter().map(|&x| if negate { Number::neg(x) } else { Number::abs(x) }).collect()));
+    Tensor::new(x.shape().to_vec(), data.ok_or_else(|| Error::bad_input(format!("{} has no sign", x.dtype().name())))?)
 }
 
 /// `Not`.
@@ -92,33 +178,37 @@ pub(super) fn not(x: &Tensor) -> Result<Tensor> {
     Tensor::new(x.shape().to_vec(), Data::Bool(v.iter().map(|&b| !b).collect()))
 }
 
-/// `Clip`: bounds are attributes before operator set 11, inputs since.
+/// `Clip`: bounds are attributes before operator set 11, inputs since. Not a number passes; where the bounds cross, the upper wins.
 pub(super) fn clip(args: &Args) -> Result<Tensor> {
-    let x = args.tensor(0)?;
-    let bounds = [args.optional(1), args.optional(2)];
-    macro_rules! clamp {
-        ($variant:ident, $v:expr, $least:expr, $most:expr) => {{
-            let bound = |t: Option<&Tensor>, default, what: &str| match t.map(|t| t.data()) {
-                None => Ok(default),
-                Some(Data::$variant(b)) => scalar(b, what),
-                Some(_) => Err(Error::bad_input(format!("{what} must have the input's element type"))),
-            };
-            let (low, high) = (bound(bounds[0], $least, "`min`")?, bound(bounds[1], $most, "`max`")?);
-            // Not a number passes; where the bounds cross, the upper one wins.
-            Data::$variant($v.iter().map(|&x| if x < low { low } else { x }).map(|x| if x > high { high } else { x }).collect())
-        }};
+    fn run<T: Number>(v: &[T], low: T, high: T) -> Vec<T> {
+        v.iter().map(|&x| if x < low { low } else { x }).map(|x| if x > high { high } else { x }).collect()
     }
-    let data = match x.data() {
-        Data::F32(v) => {
-            clamp!(F32, v, args.float_or("min", f32::NEG_INFINITY), args.float_or("max", f32::INFINITY))
+    let x = args.tensor(0)?;
+    let bound = |index: usize, what: &str, attribute: &str| -> Result<Option<Tensor>> {
+        match (args.optional(index), args.node.float(attribute)) {
+            (Some(t), _) if t.dtype() != x.dtype() => Err(Error::bad_input(format!("{what} must have the input's element type"))),
+            (Some(t), _) => Ok(Some(t.clone())),
+            (None, Some(f)) => super::cast::cast(&Tensor::f32([1], vec![f])?, x.dtype()).map(Some),
+            (None, None) => Ok(None),
         }
-        Data::F64(v) => clamp!(F64, v, f64::NEG_INFINITY, f64::INFINITY),
-        Data::I64(v) => clamp!(I64, v, i64::MIN, i64::MAX),
-        Data::I32(v) => clamp!(I32, v, i32::MIN, i32::MAX),
-        Data::I8(v) => clamp!(I8, v, i8::MIN, i8::MAX),
-        Data::U8(v) => clamp!(U8, v, u8::MIN, u8::MAX),
-        _ => return Err(Error::bad_input(format!("{} cannot be clipped", x.dtype().name()))),
     };
+    let (low, high) = (bound(1, "`min`", "min")?, bound(2, "`max`", "max")?);
+    // Bounds that are not given are the type's own.
+    let limit = |t: &Option<Tensor>| t.clone().unwrap_or_else(|| x.clone());
+    let (low_data, high_data) = (limit(&low), limit(&high));
+    macro_rules! clamp {
+        ([$($t:ident)*]) => {
+            match (x.data(), low_data.data(), high_data.data()) {
+                $((Data::$t(v), Data::$t(l), Data::$t(h)) => {
+                    let least = if low.is_some() { scalar(l, "`min`")? } else { Number::LEAST };
+                    let most = if high.is_some() { scalar(h, "`max`")? } else { Number::MOST };
+                    Data::$t(run(v, least, most))
+                })*
+                _ => return Err(Error::bad_input(format!("{} cannot be clipped", x.dtype().name()))),
+            }
+        };
+    }
+    let data = numbers!(clamp!());
     Tensor::new(x.shape().to_vec(), data)
 }
 

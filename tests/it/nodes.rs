@@ -1,0 +1,125 @@
+//! The node tests of the `onnx` package: every operator of the standard set against ONNX's own answers.
+
+use flate2::read::GzDecoder;
+use joulefront::exec::Executor;
+use joulefront::onnx::{Model, pb, tensor_from_proto};
+use joulefront::tensor::{DType, Tensor};
+use protobuf::Message;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+
+/// What is not supported, and why: names of cases, `*` at the end standing for any rest. Each must match a case, and each case that
+/// matches must fail, so that the list stays true.
+const UNSUPPORTED: &[(&str, &[&str])] = &[];
+
+/// Results are compared like the `onnx` package's own runner does (relative 1e-3), but ten times as strictly.
+const RELATIVE: f64 = 1e-4;
+const ABSOLUTE: f64 = 1e-5;
+
+#[test]
+fn the_node_tests_of_onnx_pass() {
+    let mut passed = 0;
+    let mut expected = 0;
+    let mut wrong = Vec::new();
+    let mut uses: BTreeMap<&str, usize> = UNSUPPORTED.iter().flat_map(|(_, names)| names.iter().map(|&n| (n, 0))).collect();
+    for case in cases() {
+        let name = case["name"].as_str().unwrap();
+        let listed = uses.iter_mut().find(|(pattern, _)| matches(pattern, name));
+        match (listed, run(&case)) {
+            (None, Ok(())) => passed += 1,
+            (None, Err(why)) => wrong.push(format!("{name}: {why}")),
+            (Some((_, uses)), Err(_)) => {
+                *uses += 1;
+                expected += 1;
+            }
+            (Some((pattern, uses)), Ok(())) => {
+                *uses += 1;
+                wrong.push(format!("{name}: passes, but is listed as unsupported by `{pattern}`"));
+            }
+        }
+    }
+    wrong.extend(uses.iter().filter(|&(_, &n)| n == 0).map(|(pattern, _)| format!("`{pattern}` is listed, but matches no case")));
+    println!("node tests of onnx: {passed} pass, {expected} are listed as unsupported, {} are wrong", wrong.len());
+    assert!(wrong.is_empty(), "{} wrong, {passed} right:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    }
+}
+
+/// The cases of `nodes.py`, one after the other.
+fn cases() -> impl Iterator<Item = Value> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nodes.jsonl.gz");
+    let lines = BufReader::new(GzDecoder::new(std::fs::File::open(path).unwrap())).lines();
+    lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+}
+
+/// Runs one case; says what is wrong.
+fn run(case: &Value) -> Result<(), String> {
+    let model = Model::from_bytes(&bytes(&case["model"]), "case").map_err(|e| e.to_string())?;
+    let (inputs, outputs) = (tensors(&case["inputs"])?, tensors(&case["outputs"])?);
+    let graph = model.graph();
+    let fed: Vec<_> = graph.input.iter().zip(&inputs).filter_map(|(i, t)| Some((i.name(), t.as_ref()?))).collect();
+    let wanted: Vec<_> = graph.output.iter().map(|o| o.name()).collect();
+    let found = Executor::new(&model).and_then(|e| e.run(&fed, &wanted)).map_err(|e| e.to_string())?;
+    wanted.iter().zip(&outputs).try_for_each(|(&name, expected)| match expected {
+        Some(expected) => compare(&found[name], expected).map_err(|why| format!("`{name}`: {why}")),
+        None => Ok(()),
+    })
+}
+
+fn bytes(hex: &Value) -> Vec<u8> {
+    let digits = hex.as_str().unwrap().as_bytes();
+    let value = |d: u8| (d as char).to_digit(16).unwrap() as u8;
+    digits.chunks(2).map(|pair| value(pair[0]) << 4 | value(pair[1])).collect()
+}
+
+fn tensors(list: &Value) -> Result<Vec<Option<Tensor>>, String> {
+    let decode = |t: &Value| tensor_from_proto(&pb::TensorProto::parse_from_bytes(&bytes(t)).unwrap()).map_err(|e| e.to_string());
+    list.as_array().unwrap().iter().map(|t| (!t.is_null()).then(|| decode(t)).transpose()).collect()
+}
+
+/// Equal in type and shape; integers exactly, floats to rounding.
+fn compare(found: &Tensor, expected: &Tensor) -> Result<(), String> {
+    if (found.shape(), found.dtype()) != (expected.shape(), expected.dtype()) {
+        return Err(format!("{:?} {:?} instead of {:?} {:?}", found.dtype(), found.shape(), expected.dtype(), expected.shape()));
+    }
+    let relative = match expected.dtype() {
+        DType::F32 | DType::F64 => RELATIVE,
+        // One unit in the last place, because the expected values were rounded at every step.
+        DType::F16 => 1e-3,
+        _ => return if found == expected { Ok(()) } else { Err(format!("{:?} instead of {:?}", found.data(), expected.data())) },
+    };
+    let (a, b) = (floats(found), floats(expected));
+    let near = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= ABSOLUTE + relative * b.abs();
+    match a.iter().zip(&b).position(|(&a, &b)| !near(a, b)) {
+        Some(i) => Err(format!("element {i} is {} instead of {}", a[i], b[i])),
+        None => Ok(()),
+    }
+}
+
+fn floats(t: &Tensor) -> Vec<f64> {
+    use joulefront::tensor::Data;
+    match t.data() {
+        Data::F32(v) => v.iter().map(|&x| x.into()).collect(),
+        Data::F64(v) => v.clone(),
+        Data::F16(v) => v.iter().map(|&x| half(x)).collect(),
+        other => panic!("{other:?} is not compared as floats"),
+    }
+}
+
+/// IEEE 754 binary16, by the definition.
+fn half(bits: u16) -> f64 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 0x3ff) / 1024.0);
+    sign * match exponent {
+        0 => fraction * 2f64.powi(-14),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1.0 + fraction) * 2f64.powi(exponent - 15),
+    }
+}
