@@ -22,7 +22,7 @@ pub(super) fn pool_node(args: &Args) -> Result<Tensor> {
         return Err(Error::bad_input("the positions of the maxima are not supported"));
     }
     let mut shape = vec![*n, *c];
-    shape.extend(&window.output[2 - spatial.len()..]);
+    shape.extend(window.output());
     let mut out = vec![0.0; count(&shape)?];
     if out.is_empty() || x.is_empty() {
         return match out.is_empty() {
@@ -53,10 +53,12 @@ pub(super) fn max_pool(plane: &[f32], window: &Window, out: &mut [f32]) {
 pub(super) fn average_pool(plane: &[f32], window: &Window, count_padding: bool, out: &mut [f32]) {
     out.fill(0.0);
     for_each_tap(window, |at, from| out[at] += plane[from]);
-    let sizes = [0, 1].map(|axis| (0..window.output[axis]).map(|o| covered(window, axis, o, count_padding)).collect::<Vec<_>>());
-    for (row, &height) in out.chunks_exact_mut(window.output[1]).zip(&sizes[0]) {
-        for (o, &width) in row.iter_mut().zip(&sizes[1]) {
-            *o /= (height * width).max(1) as f32;
+    let [depths, heights, widths] =
+        [0, 1, 2].map(|axis| (0..window.output[axis]).map(|o| covered(window, axis, o, count_padding)).collect::<Vec<_>>());
+    let areas = depths.iter().flat_map(|d| heights.iter().map(move |h| d * h));
+    for (row, area) in out.chunks_exact_mut(window.output[2]).zip(areas) {
+        for (o, &width) in row.iter_mut().zip(&widths) {
+            *o /= (area * width).max(1) as f32;
         }
     }
 }
@@ -71,16 +73,10 @@ fn covered(window: &Window, axis: usize, output: usize, count_padding: bool) -> 
 
 /// Calls `f(output, input)` for every pair of elements that a window connects.
 fn for_each_tap(window: &Window, mut f: impl FnMut(usize, usize)) {
-    for i in 0..window.kernel[0] {
-        for j in 0..window.kernel[1] {
-            let across = window.inside(1, j);
-            for y in window.inside(0, i) {
-                let line = window.source(0, i, y) * window.input[1];
-                for x in across.clone() {
-                    f(y * window.output[1] + x, line + window.source(1, j, x));
-                }
-            }
-        }
+    for tap in window.taps() {
+        window.for_each_row(tap, |output, input, length| {
+            (0..length).for_each(|i| f(output + i, input + i * window.stride[2]));
+        });
     }
 }
 
