@@ -144,7 +144,7 @@ pub(super) fn pool(args: &Args) -> Result<Vec<Tensor>> {
     let wide = crate::model::eval::cast(x, crate::tensor::DType::F32)?;
     let values = wide.as_f32()?;
     let op = args.node.op_type();
-    let p = f64::from(args.node.float("p").unwrap_or(args.int_or("p", 2) as f32));
+    let p = args.int_or("p", 2).max(1) as f64;
     let padded = args.int_or("count_include_pad", 0) != 0;
     let columns = args.int_or("storage_order", 0) != 0;
     let (mut out, mut places) = (Vec::with_capacity(total), Vec::new());
