@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// Models; the first is the reference
     #[arg(required = true)]
     models: Vec<PathBuf>,
-    /// A dataset whose samples are run (`validation`, else `test`); without one, seeded random numbers are
+    /// A dataset whose samples are run (`validation`, else `test`); without one, seeded random numbers are (integers: 0 and 1)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Engines
@@ -134,8 +134,9 @@ fn cases(args: &Args, files: &[ModelFile]) -> Result<Vec<Case>> {
         for engine in &args.engine {
             for &threads in &args.threads {
                 for &batch in &args.batch {
-                    let options = LoadOptions { batch: batch as usize, threads: threads as usize, ..LoadOptions::default() };
-                    let samples = samples(args, file, data.as_ref(), engine, &options)?;
+                    let fit = data.as_ref().map(|data| file.check_fits(data)).transpose()?.unwrap_or_default();
+                    let options = LoadOptions { batch: batch as usize, threads: threads as usize, dims: fit.dims };
+                    let samples = samples(args, file, data.as_ref().map(|data| (data, &fit.inputs[..])), engine, &options)?;
                     let conditions = if several { format!(" ({engine}, {threads} threads, batch {batch})") } else { String::new() };
                     let subject = Subject {
                         label: file.name() + &conditions,
@@ -153,14 +154,13 @@ fn cases(args: &Args, files: &[ModelFile]) -> Result<Vec<Case>> {
 }
 
 /// Real samples where there is a dataset, else seeded random numbers of the model's shapes.
-fn samples(args: &Args, file: &ModelFile, data: Option<&Dataset>, engine: &str, options: &LoadOptions) -> Result<Vec<Tensor>> {
+fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, engine: &str, options: &LoadOptions) -> Result<Vec<Tensor>> {
     let count = ROTATION * options.batch;
     match data {
-        Some(data) => {
-            file.check_fits(data)?;
+        Some((data, inputs)) => {
             let name = ["validation", "test"].into_iter().find(|n| data.splits().any(|s| s == *n));
             let split = data.split(name.unwrap_or("validation"))?;
-            Ok(vec![split.batch(0..split.len().min(count))?])
+            split.batches(inputs, 0..split.len().min(count))
         }
         None => {
             engine::by_name(engine)?;
@@ -185,7 +185,7 @@ fn samples(args: &Args, file: &ModelFile, data: Option<&Dataset>, engine: &str, 
 fn trial(id: usize, args: &Args, file: &ModelFile, case: &Case, measured: Result<Measurement>, environment: &str) -> Trial {
     let options = &case.subject.options;
     let outcome = measured.and_then(|measurement| {
-        let totals = file.totals()?;
+        let totals = file.totals(&options.dims)?;
         let variant = VariantFacts {
             params: totals.params,
             macs: totals.macs,

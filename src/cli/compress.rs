@@ -122,7 +122,7 @@ fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) 
     };
     let count = usize::try_from(args.calibration_samples).unwrap_or(usize::MAX);
     let samples = head(&data.split("calibration")?, count)?;
-    Calibration::new(data.input().name(), &samples).map(Some)
+    Calibration::new(data.input()?.name(), &samples).map(Some)
 }
 
 fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) -> serde_json::Value {

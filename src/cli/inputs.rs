@@ -1,13 +1,15 @@
 //! What several subcommands open alike: the shipped model and data, a model with its bytes, a dataset that fits it.
 
 use crate::data::{Dataset, Split};
-use crate::model::{Facts, Graph, Totals, layers, totals};
+use crate::engine::Fit;
+use crate::model::{Dims, Facts, Graph, Totals, layers, totals};
 use crate::onnx::{Model, sha256_of};
 use crate::sys;
 use crate::tensor::Tensor;
 use crate::units::Bytes as Size;
 use crate::{Error, Result};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -57,53 +59,17 @@ impl ModelFile {
         self.path.file_name().map_or_else(|| self.path.display().to_string(), |n| n.to_string_lossy().into_owned())
     }
 
-    /// Parameters, multiply–adds, bits and sparsity of one sample.
-    pub(super) fn totals(&self) -> Result<Totals> {
-        let facts = Facts::infer(&self.model, 1)?;
+    /// Parameters, multiply–adds, bits and sparsity of one sample, with numbers for symbolic dimensions.
+    pub(super) fn totals(&self, dims: &BTreeMap<String, usize>) -> Result<Totals> {
+        let given = dims.iter().map(|(name, n)| format!("{name}={n}").parse()).collect::<Result<Vec<_>>>()?;
+        let facts = Facts::infer_with(&self.model, &given.into_iter().fold(Dims::batch(1), Dims::with))?;
         let graph = Graph::new(&self.model);
         totals(&graph, &layers(&graph, &facts)?)
     }
 
-    /// The model's only input: name and dimensions of one sample (`None`: free).
-    pub(super) fn input(&self) -> Result<(String, Vec<Option<usize>>)> {
-        let graph = Graph::new(&self.model);
-        let inputs: Vec<_> = graph.inputs().collect();
-        let [input] = inputs.as_slice() else {
-            let names: Vec<&str> = inputs.iter().map(|i| i.name()).collect();
-            return Err(Error::bad_input(format!("`{}` has {} inputs ({})", self.name(), names.len(), names.join(", ")))
-                .hint("models with one input are supported so far"));
-        };
-        let dims = &input.type_.tensor_type.shape.dim;
-        let sample = dims.iter().skip(1).map(|d| usize::try_from(d.dim_value()).ok().filter(|&d| d > 0)).collect();
-        Ok((input.name().to_owned(), sample))
-    }
-
-    /// Checks that the dataset's samples are what the model takes.
-    pub(super) fn check_fits(&self, data: &Dataset) -> Result<()> {
-        let (name, sample) = self.input()?;
-        let given = data.input();
-        if given.name() != name {
-            return Err(Error::bad_input(format!(
-                "`{}` takes the input `{name}`, the dataset `{}` gives `{}`",
-                self.name(),
-                data.name(),
-                given.name()
-            ))
-            .hint(format!("set `name = \"{name}\"` under `[input]` in dataset.toml")));
-        }
-        let fits = sample.len() == given.shape().len() && sample.iter().zip(given.shape()).all(|(m, d)| m.is_none_or(|m| m == *d));
-        if !fits {
-            let wanted: Vec<String> = sample.iter().map(|d| d.map_or_else(|| "?".into(), |d| d.to_string())).collect();
-            return Err(Error::bad_input(format!(
-                "`{}` takes samples of shape [{}], the dataset `{}` gives {:?}",
-                self.name(),
-                wanted.join(", "),
-                data.name(),
-                given.shape()
-            ))
-            .hint("give the dataset the model was trained for, or correct `shape` under `[input]` in dataset.toml"));
-        }
-        Ok(())
+    /// Checks that the dataset's samples are what the model takes, and says how it takes them.
+    pub(super) fn check_fits(&self, data: &Dataset) -> Result<Fit> {
+        Fit::check(&self.model, data).map_err(|e| e.context(format!("`{}`", self.name())))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::note::Note;
 use super::prepare::{prepare, remove_dead_constants};
-use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, Weight, layers};
+use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, Weight, layers, upgrade};
 use crate::onnx::{Attributes, Model, pb};
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
@@ -17,19 +17,16 @@ const PER_AXIS_OPSET: i64 = 13;
 /// Quantizes the constant weights of every Conv, Gemm and MatMul; biases and everything else stay float.
 ///
 /// # Errors
-/// `bits` is outside 2..=8, the operator set is older than 13, or nothing can be quantized.
+/// `bits` is outside 2..=8, the operator set is older than 13 and cannot be converted, or nothing can be quantized.
 pub fn quantize_weights(model: &Model, bits: u32) -> Result<(Model, Vec<Note>)> {
     if !(2..=8).contains(&bits) {
         return Err(Error::bad_input(format!("{bits} bits cannot be used for weights")).hint("choose 2 to 8 bits"));
     }
-    if model.opset() < PER_AXIS_OPSET {
-        return Err(Error::bad_input(format!(
-            "weights are quantized per channel, which needs operator set 13; this model has {}",
-            model.opset()
-        ))
-        .hint("convert it upwards with onnx.version_converter"));
-    }
     let (mut variant, mut notes) = prepare(model)?;
+    if variant.opset() < PER_AXIS_OPSET {
+        let (from, changed) = (variant.opset(), upgrade(&mut variant, PER_AXIS_OPSET)?);
+        notes.push(Note::step(format!("operator set {from} converted to {PER_AXIS_OPSET}: {} nodes rewritten", changed.len())));
+    }
     let facts = Facts::infer(&variant, 1)?;
     let list = layers(&Graph::new(&variant), &facts)?;
     let mut count = 0;

@@ -1,13 +1,13 @@
 //! The IDX format of the MNIST family: two zero bytes, element type, rank, dimensions, elements; all big-endian.
 
-use super::array::{Endian, Layout, Order};
+use super::array::{Element, Endian, Layout, Order};
 use super::source::broken;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::DType;
 use crate::{Error, Result};
 use std::io::Read;
 
-/// Reads one array; `reader` must end where the array ends.
-pub(super) fn read(mut reader: impl Read, limit: u64) -> Result<Tensor> {
+/// What the file says of its array, whose elements are all that follows.
+pub(super) fn header(reader: &mut impl Read) -> Result<Layout> {
     let mut magic = [0; 4];
     reader.read_exact(&mut magic).map_err(broken)?;
     let dtype = match magic {
@@ -25,5 +25,5 @@ pub(super) fn read(mut reader: impl Read, limit: u64) -> Result<Tensor> {
         reader.read_exact(&mut dim).map_err(broken)?;
         dims.push(u32::from_be_bytes(dim).into());
     }
-    Layout { dtype, endian: Endian::Big, order: Order::C, dims }.read(reader, limit)
+    Ok(Layout { element: Element { dtype, endian: Endian::Big }, order: Order::C, dims })
 }

@@ -1,7 +1,7 @@
 //! `dataset.toml`: read, checked, turned into types that hold only what makes sense.
 
+use super::input::{Input, InputTable};
 use super::source::{Source, printable};
-use crate::tensor::DType;
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -9,6 +9,8 @@ use std::ops::Range;
 
 /// Descriptions are short; class names of the largest datasets take less than this.
 pub(super) const MAX_BYTES: u64 = 4 << 20;
+/// The most inputs a model may have here.
+const MAX_INPUTS: usize = 256;
 
 /// A checked description.
 #[derive(Debug, Clone)]
@@ -16,78 +18,24 @@ pub(super) struct Manifest {
     pub(super) name: String,
     pub(super) license: Option<String>,
     pub(super) classes: Vec<String>,
-    pub(super) input: Input,
+    /// At least one; no two have the same name.
+    pub(super) inputs: Vec<Input>,
     pub(super) splits: BTreeMap<String, SplitFiles>,
 }
 
 /// The files of one split.
 #[derive(Debug, Clone)]
 pub(super) struct SplitFiles {
-    pub(super) x: Source,
-    pub(super) labels: Labels,
+    /// One for each input, in their order.
+    pub(super) x: Vec<Source>,
+    /// An array, or a column of a table; image folders bring their own.
+    pub(super) labels: Option<Source>,
     pub(super) range: Option<Range<usize>>,
-}
-
-/// Where the labels of a split are.
-#[derive(Debug, Clone)]
-pub(super) enum Labels {
-    None,
-    /// In an array of their own.
-    Array(Source),
-    /// In this column of the table that holds the samples.
-    Column(String),
 }
 
 impl SplitFiles {
     pub(super) fn sources(&self) -> impl Iterator<Item = &Source> {
-        let y = if let Labels::Array(y) = &self.labels { Some(y) } else { None };
-        std::iter::once(&self.x).chain(y)
-    }
-}
-
-/// The model's input and how a raw value becomes it: `(raw * scale - mean) / std` per channel (first axis of the shape) for
-/// a float input; integer inputs take raw integers as they are.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Input {
-    name: String,
-    shape: Vec<usize>,
-    dtype: DType,
-    scale: f64,
-    /// One per channel.
-    mean: Vec<f64>,
-    /// One per channel.
-    std: Vec<f64>,
-}
-
-impl Input {
-    /// The name of the model's input.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Dimensions of one sample, without the batch axis.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// Element type the model takes: float32 or an integer type.
-    pub fn dtype(&self) -> DType {
-        self.dtype
-    }
-
-    /// Elements of one sample.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Factor on raw values.
-    pub(super) fn scale(&self) -> f64 {
-        self.scale
-    }
-
-    /// (mean, std) of each channel.
-    pub(super) fn channels(&self) -> impl Iterator<Item = (f64, f64)> + Clone {
-        self.mean.iter().copied().zip(self.std.iter().copied())
+        self.x.iter().chain(&self.labels)
     }
 }
 
@@ -97,13 +45,9 @@ impl Manifest {
             return Err(Error::bad_input("the file is too long for the description of a dataset"));
         }
         let file: FileTable = toml::from_str(text).map_err(|e| located(text, &e))?;
-        if !file.inputs.is_empty() {
-            return Err(Error::bad_input("several inputs (`[inputs.NAME]`) are not supported yet")
-                .hint("describe the one input of the model in `[input]`"));
-        }
-        let input = file.input.ok_or_else(|| Error::bad_input("the table `[input]` is missing"))?;
+        let inputs = inputs(file.input, file.inputs)?;
         if file.classes.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Error::bad_input("`classes` is empty").hint("leave it out to use class numbers"));
+            return Err(Error::bad_input("`classes` is empty").hint("leave it out to use class numbers, or the names of class folders"));
         }
         if file.splits.is_empty() {
             return Err(
@@ -111,17 +55,34 @@ impl Manifest {
             );
         }
         let Task::Classification = file.task;
-        let checked = |(name, table): (String, SplitTable)| match table.check() {
+        let checked = |(name, table): (String, SplitTable)| match table.check(&inputs) {
             Ok(files) => Ok((name, files)),
             Err(e) => Err(e.context(format!("split `{}`", printable(&name)))),
         };
-        Ok(Manifest {
-            name: file.name,
-            license: file.license,
-            classes: file.classes.unwrap_or_default(),
-            input: input.check().map_err(|e| e.context("`[input]`"))?,
-            splits: file.splits.into_iter().map(checked).collect::<Result<_>>()?,
-        })
+        let splits: BTreeMap<_, _> = file.splits.into_iter().map(checked).collect::<Result<_>>()?;
+        for (at, input) in inputs.iter().enumerate() {
+            if input.resizes() && !splits.values().any(|s| s.x[at].is_folder()) {
+                return Err(Error::bad_input("`resize` is for image folders, and no split has one").hint("remove the key"));
+            }
+        }
+        Ok(Manifest { name: file.name, license: file.license, classes: file.classes.unwrap_or_default(), inputs, splits })
+    }
+}
+
+/// The one `[input]`, or all `[inputs.NAME]` in the order of their names.
+fn inputs(one: Option<InputTable>, several: BTreeMap<String, InputTable>) -> Result<Vec<Input>> {
+    match (one, several.is_empty()) {
+        (Some(input), true) => Ok(vec![input.check(None).map_err(|e| e.context("`[input]`"))?]),
+        (Some(_), false) => Err(Error::bad_input("both `[input]` and `[inputs.NAME]` are there").hint("describe each input once")),
+        (None, true) => Err(Error::bad_input("the table `[input]` is missing")),
+        (None, false) if several.len() > MAX_INPUTS => Err(Error::bad_input("there are too many inputs")),
+        (None, false) => {
+            let checked = |(name, table): (String, InputTable)| {
+                let at = format!("`[inputs.{}]`", printable(&name));
+                table.check(Some(name)).map_err(|e| e.context(at))
+            };
+            several.into_iter().map(checked).collect()
+        }
     }
 }
 
@@ -144,7 +105,7 @@ struct FileTable {
     classes: Option<Vec<String>>,
     input: Option<InputTable>,
     #[serde(default)]
-    inputs: toml::Table,
+    inputs: BTreeMap<String, InputTable>,
     splits: BTreeMap<String, SplitTable>,
 }
 
@@ -157,65 +118,6 @@ enum Task {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct InputTable {
-    name: String,
-    shape: Vec<usize>,
-    dtype: String,
-    scale: Option<f64>,
-    mean: Option<Vec<f64>>,
-    std: Option<Vec<f64>>,
-}
-
-impl InputTable {
-    fn check(self) -> Result<Input> {
-        let elements = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n as u64 <= 1 << 32);
-        if elements.is_none_or(|n| n == 0) {
-            return Err(Error::bad_input(format!("`shape` {:?} is not the shape of a sample", self.shape)));
-        }
-        const DTYPES: [DType; 6] = [DType::F32, DType::U8, DType::I8, DType::I16, DType::I32, DType::I64];
-        let Some(dtype) = DTYPES.into_iter().find(|d| d.name() == self.dtype) else {
-            let known = DTYPES.map(|d| format!("`{}`", d.name())).join(", ");
-            return Err(Error::bad_input(format!("unknown `dtype` `{}`", printable(&self.dtype))).hint(format!("known are {known}")));
-        };
-        let channels = self.shape.first().copied().unwrap_or(1);
-        let input = Input {
-            name: self.name,
-            shape: self.shape,
-            dtype,
-            scale: self.scale.unwrap_or(1.0),
-            mean: per_channel("mean", self.mean, 0.0, channels)?,
-            std: per_channel("std", self.std, 1.0, channels)?,
-        };
-        if !input.scale.is_finite() || input.scale == 0.0 {
-            return Err(Error::bad_input(format!("`scale` {} makes every value the same", input.scale)));
-        }
-        if let Some(std) = input.std.iter().find(|s| **s <= 0.0) {
-            return Err(Error::bad_input(format!("`std` {std} is not positive")));
-        }
-        if dtype != DType::F32 && (input.scale != 1.0 || input.channels().any(|c| c != (0.0, 1.0))) {
-            return Err(Error::bad_input(format!("`scale`, `mean` and `std` do not apply to `dtype` `{}`", dtype.name()))
-                .hint("integers are passed as they are; remove these keys or use `float32`"));
-        }
-        Ok(input)
-    }
-}
-
-/// One number for each channel: from as many, from one for all, or the default.
-fn per_channel(key: &str, given: Option<Vec<f64>>, default: f64, channels: usize) -> Result<Vec<f64>> {
-    let given = given.unwrap_or_else(|| vec![default]);
-    if let Some(x) = given.iter().find(|x| !x.is_finite()) {
-        return Err(Error::bad_input(format!("`{key}` holds {x}, which is not a finite number")));
-    }
-    match given.as_slice() {
-        [one] => Ok(vec![*one; channels]),
-        all if all.len() == channels => Ok(given),
-        all => Err(Error::bad_input(format!("`{key}` has {} numbers for {channels} channels (first axis of `shape`)", all.len()))
-            .hint("give one number for each channel, or one for all")),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct SplitTable {
     x: toml::Value,
     y: Option<String>,
@@ -224,35 +126,63 @@ struct SplitTable {
 }
 
 impl SplitTable {
-    fn check(self) -> Result<SplitFiles> {
-        let x = match self.x {
-            toml::Value::String(x) => x,
-            toml::Value::Table(_) => {
-                return Err(Error::bad_input("several inputs (`x = { NAME = … }`) are not supported yet").hint("give one file for `x`"));
-            }
-            other => return Err(Error::bad_input(format!("`x` is of type {}, not the name of a file", other.type_str()))),
-        };
+    fn check(self, inputs: &[Input]) -> Result<SplitFiles> {
+        let x = sources(self.x, inputs)?;
         let range = match self.range {
             Some([start, end]) if start >= end => {
                 return Err(Error::bad_input(format!("`range` [{start}, {end}] is empty")).hint("give [first, one past the last]"));
             }
             range => range.map(|[start, end]| start..end),
         };
-        let x = Source::parse(&x)?;
         let labels = match (self.y.as_deref().map(Source::parse).transpose()?, self.label) {
-            (None, None) => Labels::None,
-            (Some(y), None) if y.is_table() => {
-                return Err(Error::bad_input("`y` is a .csv file").hint("labels in a .csv file are a column of `x`: `label = \"COLUMN\"`"));
+            (None, None) => None,
+            (Some(y), None) if y.is_table() && y.column().is_none() => {
+                return Err(Error::bad_input("`y` is a .csv file").hint("name the column that holds the labels: `y = \"FILE.csv#COLUMN\"`"));
             }
-            (Some(y), None) => Labels::Array(y),
-            (None, Some(label)) if x.is_table() => Labels::Column(label),
-            (None, Some(_)) => {
-                return Err(
-                    Error::bad_input("`label` names a column of a .csv file, which `x` is not").hint("use `y` for an array of labels")
-                );
+            (Some(y), None) if y.is_folder() => {
+                return Err(Error::bad_input("`y` is a folder").hint("class folders are labels by themselves: leave `y` out"));
             }
+            (Some(y), None) => Some(y),
+            (None, Some(label)) => Some(label_column(&x, label)?),
             (Some(_), Some(_)) => return Err(Error::bad_input("both `y` and `label` are given").hint("keep the one that holds the labels")),
         };
         Ok(SplitFiles { x, labels, range })
+    }
+}
+
+/// The source of each input: `x = "file"` for one, `x = { NAME = "file", … }` for several.
+fn sources(x: toml::Value, inputs: &[Input]) -> Result<Vec<Source>> {
+    match (x, inputs) {
+        (toml::Value::String(x), [_]) => Ok(vec![Source::parse(&x)?]),
+        (toml::Value::String(_), _) => {
+            Err(Error::bad_input("`x` is one file, but there are several inputs").hint("give one for each: `x = { NAME = \"file\", … }`"))
+        }
+        (toml::Value::Table(mut files), inputs) => {
+            let source = |input: &Input| match files.remove(input.name()) {
+                Some(toml::Value::String(file)) => Source::parse(&file),
+                Some(other) => Err(Error::bad_input(format!("`x` is of type {}, not the name of a file", other.type_str()))),
+                None => Err(Error::bad_input(format!("`x` has no file for the input `{}`", printable(input.name())))),
+            };
+            let sources = inputs.iter().map(source).collect::<Result<_>>()?;
+            match files.keys().next() {
+                None => Ok(sources),
+                Some(name) => {
+                    let known: Vec<_> = inputs.iter().map(|i| format!("`{}`", printable(i.name()))).collect();
+                    Err(Error::bad_input(format!("`x` has a file for `{}`, which is no input", printable(name)))
+                        .hint(format!("the inputs are {}", known.join(", "))))
+                }
+            }
+        }
+        (other, _) => Err(Error::bad_input(format!("`x` is of type {}, not the name of a file", other.type_str()))),
+    }
+}
+
+/// `label = "COLUMN"`: a column of the one table that holds all samples.
+fn label_column(x: &[Source], label: String) -> Result<Source> {
+    match x {
+        [first, rest @ ..] if first.is_table() && rest.iter().all(|s| s.is_table() && s.same_file(first)) => Ok(first.with_column(label)),
+        [first, ..] if first.is_table() => Err(Error::bad_input("`label` is ambiguous: the inputs come from several files")
+            .hint("name file and column: `y = \"FILE.csv#COLUMN\"`")),
+        _ => Err(Error::bad_input("`label` names a column of a .csv file, which `x` is not").hint("use `y` for an array of labels")),
     }
 }

@@ -3,21 +3,17 @@
 //! The header is parsed here, without recursion and with its length bounded, because it comes from a stranger: general
 //! readers of Python literals allocate what the length field says and multiply the shape without checking.
 
-use super::array::{Endian, Layout, Order};
+use super::array::{Element, Endian, Layout, Order};
 use super::source::{broken, printable};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::DType;
 use crate::{Error, Result};
 use std::io::Read;
 
 /// NumPy itself writes headers of 128 bytes and refuses to read more than 10,000 characters.
 const MAX_HEADER_BYTES: u32 = 10_000;
 
-/// Reads one array; `reader` must end where the array ends.
-pub(super) fn read(mut reader: impl Read, limit: u64) -> Result<Tensor> {
-    header(&mut reader)?.read(reader, limit)
-}
-
-fn header(reader: &mut impl Read) -> Result<Layout> {
+/// What the file says of its array, whose elements are all that follows.
+pub(super) fn header(reader: &mut impl Read) -> Result<Layout> {
     let [m0, m1, m2, m3, m4, m5, major, _minor] = bytes(reader)?;
     if [m0, m1, m2, m3, m4, m5] != *b"\x93NUMPY" {
         return Err(Error::bad_input("this is not a NumPy array"));
@@ -68,12 +64,12 @@ impl<'a> Dictionary<'a> {
             }
         }
         match (element, order, dims) {
-            (Some((dtype, endian)), Some(order), Some(dims)) if self.0.trim().is_empty() => Ok(Layout { dtype, endian, order, dims }),
+            (Some(element), Some(order), Some(dims)) if self.0.trim().is_empty() => Ok(Layout { element, order, dims }),
             _ => Err(malformed()),
         }
     }
 
-    fn element(&mut self) -> Result<(DType, Endian)> {
+    fn element(&mut self) -> Result<Element> {
         if self.0.trim_start().starts_with('[') {
             return Err(Error::bad_input("arrays with named fields are not supported").hint("save each field as an array of its own"));
         }
@@ -84,11 +80,15 @@ impl<'a> Dictionary<'a> {
             _ => (Endian::Little, descr),
         };
         let dtype = match kind {
+            "b1" => DType::Bool,
             "u1" => DType::U8,
             "i1" => DType::I8,
             "i2" => DType::I16,
             "i4" => DType::I32,
             "i8" => DType::I64,
+            "u2" => DType::U16,
+            "u4" => DType::U32,
+            "u8" => DType::U64,
             "f4" => DType::F32,
             "f8" => DType::F64,
             "O" => {
@@ -97,10 +97,10 @@ impl<'a> Dictionary<'a> {
             }
             _ => {
                 return Err(Error::bad_input(format!("element type `{}` is not supported", printable(descr)))
-                    .hint("supported are uint8, int8, int16, int32, int64, float32 and float64; convert with `.astype`"));
+                    .hint("supported are bool, (u)int8 to (u)int64, float32 and float64; convert with `.astype`"));
             }
         };
-        Ok((dtype, endian))
+        Ok(Element { dtype, endian })
     }
 
     fn tuple(&mut self) -> Result<Vec<u64>> {

@@ -1,58 +1,75 @@
-//! A loaded split: raw samples, labels, and batches as the model takes them.
+//! An opened split: where its samples are, its labels, and batches as the model takes them.
 
-use super::manifest::{Input, Labels, SplitFiles};
-use crate::tensor::{DType, Data, Tensor};
+use super::array::Array;
+use super::input::Input;
+use super::manifest::{Manifest, SplitFiles};
+use super::samples::Samples;
+use super::source::printable;
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Class numbers beyond this are broken labels: memory per class must stay bounded.
 const MAX_CLASSES: u32 = 1 << 20;
 
-/// Runs `$body`, which may cast with `as`, with the elements of a raw array as `$v`; readers yield these types only.
-macro_rules! with_numbers {
-    ($data:expr, $v:ident => $body:expr) => {
-        #[allow(clippy::unnecessary_cast, reason = "necessary for all element types but one")]
-        match $data {
-            Data::U8($v) => $body,
-            Data::I8($v) => $body,
-            Data::I16($v) => $body,
-            Data::I32($v) => $body,
-            Data::I64($v) => $body,
-            Data::F32($v) => $body,
-            Data::F64($v) => $body,
-            _ => return Err(Error::bad_input("this element type is not supported")),
-        }
-    };
-}
-
-/// Samples of one split in memory, in their raw element type, and their labels where there are any.
+/// Samples of one split, read when a batch asks for them, and their labels where there are any.
+///
+/// Arrays that are stored uncompressed and images are read from their files batch by batch, so a split may be larger than the
+/// memory. Compressed arrays and tables are unpacked once, to memory or, from 64 MiB on, to a temporary file.
 #[derive(Debug, Clone)]
 pub struct Split {
-    input: Input,
-    /// [N, …] with `input.elements()` elements a sample.
-    raw: Data,
+    feeds: Arc<[Feed]>,
     range: Range<usize>,
     labels: Option<Vec<u32>>,
     classes: usize,
 }
 
+/// One input and its samples.
+#[derive(Debug)]
+struct Feed {
+    input: Input,
+    samples: Samples,
+}
+
 impl Split {
-    pub(super) fn load(root: &Path, files: &SplitFiles, input: &Input, names: &[String]) -> Result<Self> {
-        let (raw, found) = match &files.labels {
-            Labels::None => (files.x.read(root)?, None),
-            Labels::Array(y) => (files.x.read(root)?, Some(y.read(root)?)),
-            Labels::Column(label) => files.x.read_labelled(root, label, names)?,
-        };
-        let samples = sample_count(&raw, input)?;
+    pub(super) fn load(root: &Path, files: &SplitFiles, manifest: &Manifest, names: &[String]) -> Result<Self> {
+        let several = manifest.inputs.len() > 1;
+        let (mut feeds, mut count) = (Vec::new(), None);
+        for (input, source) in manifest.inputs.iter().zip(&files.x) {
+            let feed = || {
+                let samples = source.samples(root, input, files.labels.as_ref(), names)?;
+                let n = samples.count(input)?;
+                match count {
+                    Some(first) if first != n => Err(Error::bad_input(format!("it has {n} samples, the first input has {first}"))),
+                    _ => Ok((Feed { input: input.clone(), samples }, n)),
+                }
+            };
+            let at = |e: Error| if several { e.context(format!("input `{}`", printable(input.name()))) } else { e };
+            let (feed, n) = feed().map_err(at)?;
+            feeds.push(feed);
+            count = Some(n);
+        }
+        let samples = count.unwrap_or(0);
         let range = files.range.clone().unwrap_or(0..samples);
         if range.end > samples {
             return Err(Error::bad_input(format!("`range` [{}, {}] goes beyond the {samples} samples", range.start, range.end)));
         }
-        let labels = found.map(|l| labels(l, samples, range.clone(), names).map_err(|e| e.context("labels"))).transpose()?;
+        let folders = || feeds.iter().find_map(|f| if let Samples::Images(images) = &f.samples { images.labels() } else { None });
+        let labels = match (&files.labels, folders()) {
+            (Some(_), Some(_)) => {
+                return Err(Error::bad_input("there are labels beside those of the class folders").hint("leave `y` out"));
+            }
+            (Some(source), None) => {
+                let array = source.labels(root, names)?;
+                Some(labels(&array, samples, range.clone(), names).map_err(|e| e.context("labels"))?)
+            }
+            (None, all) => all.and_then(|all| all.get(range.clone())).map(<[u32]>::to_vec),
+        };
         let largest = labels.iter().flatten().max().map_or(0, |&l| l as usize + 1);
         let classes = if names.is_empty() { largest } else { names.len() };
-        Ok(Split { input: input.clone(), raw: raw.into_data(), range, labels, classes })
+        Ok(Split { feeds: feeds.into(), range, labels, classes })
     }
 
     /// Samples.
@@ -76,120 +93,91 @@ impl Split {
     }
 
     /// What the model takes and how raw values become it.
-    pub fn input(&self) -> &Input {
-        &self.input
+    pub fn inputs(&self) -> impl ExactSizeIterator<Item = &Input> {
+        self.feeds.iter().map(|f| &f.input)
     }
 
-    /// Samples `samples.start..samples.end` as the model takes them: shape [n, sample shape…], float32 scaled as
-    /// [`Input`] says, or integers unchanged. An error when the range goes beyond the split.
+    /// Samples `samples.start..samples.end` of the only input as the model takes them: shape [n, sample shape…], float32
+    /// scaled as [`Input`] says, or integers unchanged.
+    ///
+    /// # Errors
+    /// The range goes beyond the split, a value is not a finite number or does not fit the input's type, a file cannot be
+    /// read, or there are several inputs (see [`Split::batches`]).
     pub fn batch(&self, samples: Range<usize>) -> Result<Tensor> {
         self.gather(samples)
     }
 
     /// Like [`Split::batch`], for samples in any order, as shuffled training takes them.
-    pub fn gather<I>(&self, samples: I) -> Result<Tensor>
-    where
-        I: IntoIterator<Item = usize, IntoIter: ExactSizeIterator>,
-    {
-        let samples = samples.into_iter();
-        let mut shape = vec![samples.len()];
-        shape.extend(self.input.shape());
-        let data = match self.input.dtype() {
-            DType::F32 => Data::F32(self.scaled(samples)?),
-            dtype => self.integers(dtype, samples)?,
+    pub fn gather(&self, samples: impl IntoIterator<Item = usize>) -> Result<Tensor> {
+        match &*self.feeds {
+            [only] => only.tensor(&self.runs(samples)?),
+            all => Err(Error::bad_input(format!("the dataset has {} inputs where one is expected", all.len()))),
+        }
+    }
+
+    /// The same samples of several inputs, in any order: one tensor for each of `names`, in the order of these.
+    ///
+    /// # Errors
+    /// As [`Split::batch`], or there is no such input.
+    pub fn batches(&self, names: &[impl AsRef<str>], samples: impl IntoIterator<Item = usize>) -> Result<Vec<Tensor>> {
+        let runs = self.runs(samples)?;
+        let tensor = |name: &_| {
+            let name = AsRef::as_ref(name);
+            let feed = self.feeds.iter().find(|f| f.input.name() == name);
+            feed.ok_or_else(|| Error::bad_input(format!("the dataset has no input `{}`", printable(name))))?.tensor(&runs)
         };
-        Tensor::new(shape, data)
+        names.iter().map(tensor).collect()
     }
 
-    fn scaled(&self, samples: impl ExactSizeIterator<Item = usize>) -> Result<Vec<f32>> {
-        let each = self.input.elements();
-        let plane = each / self.input.shape().first().copied().unwrap_or(1);
-        let scale = self.input.scale();
-        // Bounded by what is there: the length is the caller's word.
-        let mut out = Vec::with_capacity(samples.len().min(self.len()) * each);
-        with_numbers!(&self.raw, v => for sample in samples {
-            for (values, (mean, std)) in v[self.elements(sample)?].chunks_exact(plane).zip(self.input.channels()) {
-                out.extend(values.iter().map(|&raw| ((raw as f64 * scale - mean) / std) as f32));
+    /// Rows of the arrays, neighbours together: one read for each range.
+    fn runs(&self, samples: impl IntoIterator<Item = usize>) -> Result<Vec<Range<usize>>> {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for sample in samples {
+            if sample >= self.len() {
+                return Err(Error::bad_input(format!("there is no sample {sample}; the split has {}", self.len())));
             }
-        });
-        Ok(out)
-    }
-
-    fn integers(&self, dtype: DType, samples: impl Iterator<Item = usize>) -> Result<Data> {
-        let mut wide: Vec<i64> = Vec::new();
-        with_numbers!(&self.raw, v => for sample in samples {
-            wide.extend(v[self.elements(sample)?].iter().map(|&raw| raw as i64));
-        });
-        fn narrow<T: TryFrom<i64>>(wide: Vec<i64>, dtype: DType) -> Result<Vec<T>> {
-            let outside = |_| Error::bad_input(format!("a sample holds a value that does not fit `{}`", dtype.name()));
-            wide.into_iter().map(T::try_from).collect::<Result<_, _>>().map_err(outside)
+            let row = self.range.start + sample;
+            match runs.last_mut() {
+                Some(run) if run.end == row => run.end += 1,
+                _ => runs.push(row..row + 1),
+            }
         }
-        Ok(match dtype {
-            DType::U8 => Data::U8(narrow(wide, dtype)?),
-            DType::I8 => Data::I8(narrow(wide, dtype)?),
-            DType::I16 => Data::I16(narrow(wide, dtype)?),
-            DType::I32 => Data::I32(narrow(wide, dtype)?),
-            DType::I64 => Data::I64(wide),
-            _ => return Err(Error::bad_input(format!("inputs of {} are not supported", dtype.name()))),
-        })
-    }
-
-    /// Where a sample's elements lie in the raw array.
-    fn elements(&self, sample: usize) -> Result<Range<usize>> {
-        if sample >= self.len() {
-            return Err(Error::bad_input(format!("there is no sample {sample}; the split has {}", self.len())));
-        }
-        let each = self.input.elements();
-        let at = (self.range.start + sample) * each;
-        Ok(at..at + each)
+        Ok(runs)
     }
 }
 
-/// Checks that `raw` is [N, …] with one sample's elements after the first axis, all finite, and returns N.
-fn sample_count(raw: &Tensor, input: &Input) -> Result<usize> {
-    let each = input.elements();
-    let Some((&samples, rest)) = raw.shape().split_first() else {
-        return Err(Error::bad_input("the array of samples is a single number"));
-    };
-    if rest.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(each) {
-        return Err(Error::bad_input(format!(
-            "the array has shape {:?}: its samples do not have the {each} elements of `shape` {:?}",
-            raw.shape(),
-            input.shape()
-        )));
-    }
-    if samples == 0 {
-        return Err(Error::bad_input("there are no samples"));
-    }
-    let is_float = matches!(raw.dtype(), DType::F32 | DType::F64);
-    if is_float && input.dtype() != DType::F32 {
-        return Err(Error::bad_input(format!("the samples are {}, but the model takes {}", raw.dtype().name(), input.dtype().name())));
-    }
-    let not_finite = match raw.data() {
-        Data::F32(v) => v.iter().position(|x| !x.is_finite()),
-        Data::F64(v) => v.iter().position(|x| !x.is_finite()),
-        _ => None,
-    };
-    match not_finite {
-        Some(at) => Err(Error::bad_input(format!("sample {} holds a value that is not a finite number", at / each))),
-        None => Ok(samples),
+impl Feed {
+    fn tensor(&self, runs: &[Range<usize>]) -> Result<Tensor> {
+        let count = runs.iter().map(ExactSizeIterator::len).sum();
+        let mut shape = vec![count];
+        shape.extend(self.input.shape());
+        Tensor::new(shape, self.samples.gather(runs, &self.input)?)
     }
 }
 
 /// Class numbers of the samples in `range`, from an array of one integer per sample.
-fn labels(raw: Tensor, samples: usize, range: Range<usize>, names: &[String]) -> Result<Vec<u32>> {
-    if raw.shape() != [samples] {
-        return Err(Error::bad_input(format!("the array has shape {:?} for {samples} samples", raw.shape()))
+fn labels(array: &Array, samples: usize, range: Range<usize>, names: &[String]) -> Result<Vec<u32>> {
+    if array.shape() != [samples] {
+        return Err(Error::bad_input(format!("the array has shape {:?} for {samples} samples", array.shape()))
             .hint("labels are one class number for each sample"));
     }
-    if matches!(raw.data(), Data::F32(_) | Data::F64(_)) {
-        return Err(Error::bad_input(format!("class numbers are integers, these are {}", raw.dtype().name()))
+    let element = array.element();
+    if element.dtype.is_float() {
+        return Err(Error::bad_input(format!("class numbers are integers, these are {}", element.dtype.name()))
             .hint("convert them with `.astype(numpy.int64)` after checking that none is missing"));
     }
     let classes = if names.is_empty() { MAX_CLASSES } else { u32::try_from(names.len()).unwrap_or(MAX_CLASSES) };
-    let number = |(sample, label): (usize, i64)| match u32::try_from(label) {
-        Ok(label) if label < classes => Ok(label),
-        _ => Err(Error::bad_input(format!("sample {sample} has the label {label}, which is not in 0..{classes}"))),
-    };
-    with_numbers!(raw.data(), v => v[range.clone()].iter().map(|&l| l as i64).enumerate().map(|(i, l)| (range.start + i, l)).map(number).collect())
+    let (mut raw, mut numbers, mut wrong) = (Vec::new(), Vec::new(), None);
+    array.read(range.clone(), &mut raw)?;
+    element.integers(&raw, |label| {
+        let number = u32::try_from(label).ok().filter(|&l| l < classes);
+        if number.is_none() {
+            wrong.get_or_insert((range.start + numbers.len(), label));
+        }
+        numbers.push(number.unwrap_or(0));
+    });
+    match wrong {
+        Some((sample, label)) => Err(Error::bad_input(format!("sample {sample} has the label {label}, which is not in 0..{classes}"))),
+        None => Ok(numbers),
+    }
 }

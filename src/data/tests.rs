@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use super::array::Array;
+use super::bytes::Limits;
 use super::*;
 use crate::tensor::{DType, Data, Tensor};
 use flate2::write::GzEncoder;
@@ -7,6 +9,8 @@ use std::io::{Cursor, Write};
 use tempfile::TempDir;
 
 mod hostile;
+mod images;
+mod sources;
 
 /// A dataset in a temporary folder, built file by file.
 struct Folder(TempDir);
@@ -61,6 +65,54 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
     let mut z = GzEncoder::new(Vec::new(), flate2::Compression::default());
     z.write_all(bytes).unwrap();
     z.finish().unwrap()
+}
+
+/// The limits of a reader that may unpack this much and keeps all of it in memory.
+fn up_to(bytes: u64) -> Limits {
+    Limits { unpacked: bytes, memory: bytes }
+}
+
+fn read_npy(mut bytes: &[u8], limit: u64) -> Result<Tensor> {
+    npy::header(&mut bytes)?.unpack(&mut bytes, up_to(limit)).map(tensor)
+}
+
+fn read_idx(mut reader: impl Read, limit: u64) -> Result<Tensor> {
+    idx::header(&mut reader)?.unpack(&mut reader, up_to(limit)).map(tensor)
+}
+
+fn read_npz(bytes: &[u8], name: &str, limits: Limits) -> Result<Tensor> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    npz::open(file, name, limits).map(tensor)
+}
+
+fn read_csv(reader: impl Read, limit: u64) -> Result<Tensor> {
+    table::samples(reader, &table::Columns::All, None, false, up_to(limit)).map(tensor)
+}
+
+/// All elements of an array.
+fn tensor(array: Array) -> Tensor {
+    let mut bytes = Vec::new();
+    array.read(0..array.shape().first().copied().unwrap_or(1), &mut bytes).unwrap();
+    let element = array.element();
+    let (mut whole, mut real) = (Vec::new(), Vec::new());
+    element.integers(&bytes, |v| whole.push(v));
+    element.floats(&bytes, |v| real.push(v));
+    let data = match element.dtype {
+        DType::U8 => Data::U8(whole.iter().map(|&v| v as u8).collect()),
+        DType::I8 => Data::I8(whole.iter().map(|&v| v as i8).collect()),
+        DType::U16 => Data::U16(whole.iter().map(|&v| v as u16).collect()),
+        DType::I16 => Data::I16(whole.iter().map(|&v| v as i16).collect()),
+        DType::U32 => Data::U32(whole.iter().map(|&v| v as u32).collect()),
+        DType::I32 => Data::I32(whole.iter().map(|&v| v as i32).collect()),
+        DType::U64 => Data::U64(whole.iter().map(|&v| v as u64).collect()),
+        DType::I64 => Data::I64(whole.iter().map(|&v| v as i64).collect()),
+        DType::F32 => Data::F32(real.iter().map(|&v| v as f32).collect()),
+        DType::F64 => Data::F64(real),
+        DType::Bool => Data::Bool(whole.iter().map(|&v| v != 0).collect()),
+        other => panic!("no reader yields {}", other.name()),
+    };
+    Tensor::new(array.shape().to_vec(), data).unwrap()
 }
 
 /// Three samples 0..4, 4..8, 8..12 with the labels 2, 0, 1.
@@ -129,6 +181,9 @@ fn every_element_type_and_order_gives_the_same_samples() {
             Data::I16(v) => v.iter().map(|&x| x as f64).collect(),
             Data::I32(v) => v.iter().map(|&x| x as f64).collect(),
             Data::I64(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::U16(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::U32(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::U64(v) => v.iter().map(|&x| x as f64).collect(),
             Data::F32(v) => v.iter().map(|&x| x as f64).collect(),
             Data::F64(v) => v.clone(),
             _ => panic!("no reader yields {}", t.dtype().name()),
@@ -144,14 +199,17 @@ fn every_element_type_and_order_gives_the_same_samples() {
         ("f4", DType::F32, bytes!(f32, to_le_bytes), bytes!(f32, to_be_bytes), 0x0D),
         ("f8", DType::F64, bytes!(f64, to_le_bytes), bytes!(f64, to_be_bytes), 0x0E),
     ] {
-        check(npy::read(&npy(&format!("<{kind}"), "False", "(2, 4)", &little)[..], big), dtype);
-        check(npy::read(&npy(&format!(">{kind}"), "False", "(2, 4)", &large)[..], big), dtype);
-        check(idx::read(&idx(code, &[2, 4], &large)[..], big), dtype);
+        check(read_npy(&npy(&format!("<{kind}"), "False", "(2, 4)", &little)[..], big), dtype);
+        check(read_npy(&npy(&format!(">{kind}"), "False", "(2, 4)", &large)[..], big), dtype);
+        check(read_idx(&idx(code, &[2, 4], &large)[..], big), dtype);
     }
-    check(npy::read(&npy("<i8", "False", "(2, 4)", &bytes!(i64, to_le_bytes))[..], big), DType::I64);
+    check(read_npy(&npy("<u2", "False", "(2, 4)", &bytes!(u16, to_le_bytes)), big), DType::U16);
+    check(read_npy(&npy(">u4", "False", "(2, 4)", &bytes!(u32, to_be_bytes)), big), DType::U32);
+    check(read_npy(&npy("<u8", "False", "(2, 4)", &bytes!(u64, to_le_bytes)), big), DType::U64);
+    check(read_npy(&npy("<i8", "False", "(2, 4)", &bytes!(i64, to_le_bytes))[..], big), DType::I64);
     // The same array with the first index running fastest.
     let columns: Vec<u8> = [0, 4, 1, 5, 2, 6, 3, 127].to_vec();
-    check(npy::read(&npy("|u1", "True", "(2, 4)", &columns)[..], big), DType::U8);
+    check(read_npy(&npy("|u1", "True", "(2, 4)", &columns)[..], big), DType::U8);
 }
 
 #[test]
@@ -168,10 +226,10 @@ fn fortran_order_of_rank_three_and_empty_arrays() {
         }
         writer.finish().unwrap();
     }
-    let t = npy::read(&file[..], 1 << 20).unwrap();
+    let t = read_npy(&file[..], 1 << 20).unwrap();
     assert_eq!((t.shape(), t.data()), (&[2, 3, 4][..], &Data::I32((0..24).collect())));
-    assert!(npy::read(&npy("|u1", "True", "(0, 3)", &[])[..], 10).unwrap().is_empty());
-    assert_eq!(npy::read(&npy("|u1", "False", "()", &[7])[..], 10).unwrap().data(), &Data::U8(vec![7]));
+    assert!(read_npy(&npy("|u1", "True", "(0, 3)", &[])[..], 10).unwrap().is_empty());
+    assert_eq!(read_npy(&npy("|u1", "False", "()", &[7])[..], 10).unwrap().data(), &Data::U8(vec![7]));
 }
 
 #[test]
@@ -250,8 +308,8 @@ fn a_description_with_a_mistake_is_refused_with_its_place() {
     refused(with("{ x", "{ z = 1, x"), "unknown field `z`, expected one of `x`, `y`, `label`, `range`");
     refused(with("\"classification\"", "\"regression\""), "unknown variant `regression`, expected `classification`");
     refused(with("name = \"toy\"\n", ""), "missing field `name`");
-    refused(with("[input]", "[inputs.a]"), "several inputs (`[inputs.NAME]`) are not supported yet");
-    refused(with("x = \"a.npz#x\"", "x = { a = \"a.npz#x\" }"), "several inputs");
+    refused(with("[input]", "[inputs.a]"), "`[inputs.a]`: `name` is given twice");
+    refused(with("x = \"a.npz#x\"", "x = { a = \"a.npz#x\" }"), "`x` has no file for the input `x`");
     refused(with("x = \"a.npz#x\"", "x = 3"), "of type integer");
     refused(with("float32", "float16"), "unknown `dtype` `float16` | known are `float32`, `uint8`");
     refused(with("mean = [1.0, 2.0]", "mean = [1.0, 2.0, 3.0]"), "`mean` has 3 numbers for 2 channels");
@@ -270,7 +328,7 @@ fn a_description_with_a_mistake_is_refused_with_its_place() {
     refused(with("x = \"a.npz#x\"", "x = \"a.npz#x\", y = \"y.csv\""), "`y` is a .csv file");
     refused(with("a.npz#x", "a.parquet"), "not supported yet | supported are `FILE.npz#ARRAY`");
     refused(with("a.npz#x", "a.npz"), "does not say which array");
-    refused(with("a.npz#x", "a.npy#x"), "only .npz files hold named arrays");
+    refused(with("a.npz#x", "a.npy#x"), "only .npz and .csv files have names after `#`");
     refused(Dataset::open("models"), "`models` is not a dataset");
     refused(Dataset::open("no such folder"), "cannot read `no such folder`");
     assert!(with("std = [2.0, 4.0]\n", "").is_ok(), "std is 1 where it is not given");

@@ -5,12 +5,14 @@
 //! and a call does nothing but the inference. Measurement runs sessions in a child process: see [`runner`].
 
 pub mod dims;
+mod fit;
 mod refusal;
 pub mod runner;
 mod score;
 mod tract;
 
-pub use score::{Classes, Predict, predict};
+pub use fit::Fit;
+pub use score::{Predict, Rows, predict, predict_rows};
 pub use tract::{NodeCost, cost};
 
 use crate::tensor::{DType, Tensor};

@@ -9,8 +9,10 @@ mod graph;
 mod infer;
 mod layers;
 mod shapes;
+mod upgrade;
 
 pub use dims::{Dims, Given};
 pub use graph::{Graph, Use, node_label};
 pub use infer::{Fact, Facts};
 pub use layers::{Encoding, Layer, LayerKind, Totals, Weight, layers, totals};
+pub use upgrade::{NEWEST, OLDEST, upgrade};

@@ -8,7 +8,7 @@ use super::trial::{Reference, Scored, Workbench};
 use crate::compress::Calibration;
 use crate::data::{Dataset, Split};
 use crate::energy::{Meter, Target, WindowEnergy};
-use crate::engine::{Engine, LoadOptions};
+use crate::engine::{Engine, Fit, LoadOptions};
 use crate::measure::{Environment, Plan, Progress};
 use crate::onnx::{Model, sha256_hex};
 use crate::recipe::Recipe;
@@ -216,10 +216,11 @@ impl Sweep<'_> {
 
     fn workbench<'b>(&'b self, validation: &'b Split, recipes: &[Recipe]) -> Result<Workbench<'b>> {
         let measure = &self.config.measure;
+        let Fit { inputs, dims } = Fit::check(self.model, self.data)?;
         let calibration = if recipes.iter().any(Recipe::uses_calibration) {
             let split = self.data.split("calibration").map_err(|e| e.hint("pruned variants are repaired on the split `calibration`"))?;
             let samples = split.batch(0..split.len().min(self.config.calibration_samples))?;
-            Some(Calibration::new(self.data.input().name(), &samples)?)
+            Some(Calibration::new(self.data.input()?.name(), &samples)?)
         } else {
             None
         };
@@ -239,10 +240,11 @@ impl Sweep<'_> {
             original: self.model,
             bytes: self.bytes,
             engine: self.engine.name(),
-            options: LoadOptions { batch: measure.batch, threads: measure.threads, ..LoadOptions::default() },
+            options: LoadOptions { batch: measure.batch, threads: measure.threads, dims },
             calibration,
             validation,
-            samples: Arc::new(vec![validation.batch(0..validation.len().min(ROTATION * measure.batch))?]),
+            samples: Arc::new(validation.batches(&inputs, 0..validation.len().min(ROTATION * measure.batch))?),
+            inputs,
             plan,
             timeout,
         })

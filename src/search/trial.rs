@@ -27,7 +27,9 @@ pub(super) struct Workbench<'a> {
     pub(super) options: LoadOptions,
     pub(super) calibration: Option<Calibration>,
     pub(super) validation: &'a Split,
-    /// Inputs that the measured processes rotate over.
+    /// The model's inputs, in its order.
+    pub(super) inputs: Vec<String>,
+    /// Samples that the measured processes rotate over.
     pub(super) samples: Arc<Vec<Tensor>>,
     pub(super) plan: Plan,
     pub(super) timeout: Seconds,
@@ -70,8 +72,7 @@ impl Workbench<'_> {
             timeout: self.plan.timeout,
             cancel: &self.plan.cancel,
         };
-        let predicted = predict(self.program, &what, &|range| Ok(vec![split.batch(range)?]), &|_| {})?;
-        Ok(predicted.top)
+        predict(self.program, &what, &|range| split.batches(&self.inputs, range), &|_| {})
     }
 
     /// Accuracy, or agreement with the original where there are no labels.

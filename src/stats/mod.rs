@@ -6,12 +6,14 @@
 mod classify;
 mod confidence;
 mod proportion;
+mod quality;
 mod quantile;
 mod ratio;
 
-pub use classify::{ClassScore, Scores, accuracy_difference, agreement, top_classes};
+pub use classify::{ClassScore, Confused, Scores, accuracy_difference, agreement, top_classes};
 pub use confidence::Confidence;
 pub use proportion::{paired_difference, paired_difference_at, wilson, wilson_at};
+pub use quality::{Quality, ScoreKind, Tally, TopK};
 pub use quantile::quantile;
 pub use ratio::{cluster_ratio, cluster_ratio_at, log_ratio, log_ratio_at};
 

@@ -157,9 +157,9 @@ fn contradictions_are_named() {
 fn dimensions_that_lie_are_refused_at_once() {
     let mut model = one("Conv", &[4, 3, 3, 3], &[]);
     model.graph_mut().initializer[0].dims = vec![1 << 40, 3, 3, 3];
-    refused(&model, "do not fit the 108 elements");
+    refused(&model, "do not fit the data it holds");
     model.graph_mut().initializer[0].dims = vec![i64::MAX, i64::MAX];
-    refused(&model, "do not fit the 108 elements");
+    refused(&model, "do not fit the data it holds");
     let mut b = Build::new(13, &[1 << 40, 8, 8]);
     let y = b.relu("x");
     refused(&b.finish(&y, &[4]), "too large");

@@ -18,6 +18,7 @@ const RELATIVE: f64 = 1e-4;
 const ABSOLUTE: f64 = 1e-5;
 
 #[test]
+#[allow(clippy::print_stdout, reason = "the counts are for people")]
 fn the_node_tests_of_onnx_pass() {
     let mut passed = 0;
     let mut expected = 0;

@@ -90,6 +90,21 @@ pub(crate) fn calibration(count: usize) -> joulefront::compress::Calibration {
     joulefront::compress::Calibration::new("input", &split.batch(0..count).unwrap()).unwrap()
 }
 
+/// All scores of a model in the order of the samples, row-major.
+pub(crate) fn all_scores(
+    program: &joulefront::runner::Program,
+    what: &joulefront::engine::Predict<'_>,
+    inputs: &(dyn Fn(std::ops::Range<usize>) -> joulefront::Result<Vec<joulefront::tensor::Tensor>> + Sync),
+) -> joulefront::Result<Vec<f32>> {
+    let parts = std::sync::Mutex::new(std::collections::BTreeMap::new());
+    let keep = |rows: joulefront::engine::Rows<'_>| {
+        parts.lock().unwrap().insert(rows.first, rows.scores.to_vec());
+        Ok(())
+    };
+    joulefront::engine::predict_rows(program, what, inputs, &keep, &|_| ())?;
+    Ok(parts.into_inner().unwrap().into_values().flatten().collect())
+}
+
 /// Runs a Python program with ONNX and ONNX Runtime, as `JOULEFRONT_JUDGE_PYTHON` names it. `None` where there is none;
 /// with `JOULEFRONT_REQUIRE_ALL=1` (continuous integration) that is a failure, so that nothing is skipped unseen.
 pub(crate) fn judge_python() -> Option<Command> {

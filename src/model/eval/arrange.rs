@@ -1,11 +1,11 @@
 //! Operators that repeat, mask and rearrange: `Tile`, `Trilu`, `DepthToSpace`, `OneHot`, `CumSum` and their kin.
 
 use super::args::{Args, integers, scalar};
-use super::cast::cast;
+use super::cast::{cast, dtype};
 use super::layout::{around, axis, count, dimension};
 use super::movement::permute;
 use super::types::{Number, numbers, wrap};
-use crate::onnx::{Attributes, dtype_from_onnx};
+use crate::onnx::Attributes;
 use crate::tensor::{DType, Data, Tensor, map_data};
 use crate::{Error, Result};
 
@@ -57,7 +57,8 @@ pub(super) fn depth_to_space(args: &Args) -> Result<Tensor> {
             return Err(uneven());
         }
         let split = x.clone().reshaped(vec![n, c, h / b, b, w / b, b])?;
-        return permute(&split, &[0, 3, 5, 1, 2, 4])?.reshaped(vec![n, c * b * b, h / b, w / b]);
+        let order = if args.node.string("mode") == Some("CRD") { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
+        return permute(&split, &order)?.reshaped(vec![n, c * b * b, h / b, w / b]);
     }
     if c % (b * b) != 0 {
         return Err(uneven());
@@ -139,13 +140,11 @@ pub(super) fn eye_like(args: &Args) -> Result<Tensor> {
     let &[rows, columns] = x.shape() else { return Err(Error::bad_input(format!("{:?} is no matrix", x.shape()))) };
     let k = args.int_or("k", 0);
     let ones = (0..rows * columns).map(|i| i64::from((i % columns) as i64 == k.saturating_add((i / columns) as i64))).collect();
-    let dtype = match args.node.int("dtype") {
-        Some(code) => {
-            i32::try_from(code).ok().and_then(dtype_from_onnx).ok_or_else(|| Error::bad_input("the element type is not supported"))?
-        }
+    let to = match args.node.int("dtype") {
+        Some(code) => dtype(code)?,
         None => x.dtype(),
     };
-    cast(&Tensor::new(vec![rows, columns], Data::I64(ones))?, dtype)
+    cast(&Tensor::new(vec![rows, columns], Data::I64(ones))?, to)
 }
 
 /// `NonZero`: the coordinates of all elements that are not 0, one column each.

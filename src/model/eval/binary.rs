@@ -132,7 +132,7 @@ fn bitwise(op: &str, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Tensor::new(pairs.shape, data.ok_or_else(|| type_mismatch(a, b))?)
 }
 
-/// `BitShift`; shifts by the width or more leave 0.
+/// `BitShift`; shifts by the width or more, or by negative numbers, shift everything out.
 fn shift(direction: Option<&str>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let left = match direction {
         Some("LEFT") => true,
@@ -141,8 +141,10 @@ fn shift(direction: Option<&str>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     };
     let pairs = Pairs::new(a, b)?;
     let data = whole!(wrap2!(a.data(), b.data(), x, y => pairs.map(x, y, |p, by| {
-        let by = u32::try_from(by).unwrap_or(u32::MAX);
-        if left { p.checked_shl(by) } else { p.checked_shr(by) }.unwrap_or(0)
+        let by = Some(by.to_f64()).filter(|by| (0.0..64.0).contains(by)).map_or(u32::MAX, |by| by as u32);
+        // Beyond the width a right shift leaves the sign alone, in two steps because one of the whole width is not defined.
+        let width = p.count_ones() + p.count_zeros();
+        if left { p.checked_shl(by).unwrap_or(0) } else { p.checked_shr(by).unwrap_or_else(|| p >> (width - 1) >> 1) }
     })));
     Tensor::new(pairs.shape, data.ok_or_else(|| type_mismatch(a, b))?)
 }

@@ -1,7 +1,8 @@
 //! `Cast`, and half precision as bits.
 
-use crate::Result;
+use crate::onnx::{dtype_from_onnx, elements_from_le, elements_to_le};
 use crate::tensor::{DType, Data, Tensor};
+use crate::{Error, Result};
 
 /// Converts the element type. Floats become integers by truncation and saturate; integers wrap; anything but 0 is true.
 pub(crate) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
@@ -52,6 +53,22 @@ pub(crate) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
             convert!(bits, 0)
         }
     };
+    Tensor::new(x.shape().to_vec(), data)
+}
+
+/// The element type of an ONNX type code.
+pub(super) fn dtype(code: i64) -> Result<DType> {
+    let known = i32::try_from(code).ok().and_then(dtype_from_onnx);
+    known.ok_or_else(|| Error::bad_input(format!("element type {code} is not supported")))
+}
+
+/// `BitCast`: the same bits as another type of the same width.
+pub(super) fn bit_cast(x: &Tensor, to: DType) -> Result<Tensor> {
+    if x.dtype().bits() != to.bits() {
+        return Err(Error::bad_input(format!("{} and {} have different widths", x.dtype().name(), to.name())));
+    }
+    let bytes = elements_to_le(x.data());
+    let data = elements_from_le(to, &bytes, x.len()).ok_or_else(|| Error::bad_input("the bits have no value of this type"))?;
     Tensor::new(x.shape().to_vec(), data)
 }
 

@@ -1,8 +1,9 @@
 //! `Einsum`, by its definition: a sum over all axes that the result does not have.
 
 use super::args::Args;
+use super::cast::cast;
 use super::layout::{Nest, broadcast, count, strides};
-use super::types::{Number, numbers, wrap, wrap2};
+use super::types::{Number, numbers, wrap2};
 use crate::onnx::Attributes;
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
@@ -31,67 +32,81 @@ pub(super) fn einsum(args: &Args) -> Result<Tensor> {
         Some(right) => labels_of_result(right, free)?,
         None => implied(&labels, free),
     };
-    let mut order: Labels = result.clone();
-    labels.iter().flatten().for_each(|c| {
-        if !order.contains(c) {
-            order.push(*c);
+    // One operand after the other; an axis is summed as soon as nobody needs it any more.
+    let mut product = (one_like(operands[0])?, Labels::new());
+    for (i, (&t, own)) in operands.iter().zip(&labels).enumerate() {
+        let needed = |c: &char| result.contains(c) || labels[i + 1..].iter().any(|l| l.contains(c));
+        let keep: Labels = match i + 1 == operands.len() {
+            true => result.clone(),
+            false => distinct(product.1.iter().chain(own)).into_iter().filter(needed).collect(),
+        };
+        product = (contract((&product.0, &product.1), (t, own), &keep)?, keep);
+    }
+    Ok(product.0)
+}
+
+/// The sum of `a · b` over all labels that are not in `keep`.
+fn contract((a, la): (&Tensor, &[char]), (b, lb): (&Tensor, &[char]), keep: &[char]) -> Result<Tensor> {
+    let summed: Labels = distinct(la.iter().chain(lb)).into_iter().filter(|c| !keep.contains(c)).collect();
+    let size = |c: &char| {
+        let of = |labels: &[char], t: &Tensor| labels.iter().zip(t.shape()).filter(|(l, _)| *l == c).map(|(_, &d)| d).collect::<Vec<_>>();
+        of(la, a).into_iter().chain(of(lb, b)).try_fold(1, |n, d| Ok::<_, Error>(broadcast(&[n], &[d])?[0]))
+    };
+    let outer = keep.iter().map(size).collect::<Result<Vec<_>>>()?;
+    let inner = summed.iter().map(size).collect::<Result<Vec<_>>>()?;
+    let (total, each) = (count(&outer)?, count(&inner)?);
+    if total.checked_mul(each).is_none_or(|n| n > MAX_STEPS) {
+        return Err(Error::bad_input(format!("an einsum over {outer:?} and {inner:?} is too large")));
+    }
+    let [ao, bo] = [steps(a, la, keep), steps(b, lb, keep)];
+    let [ai, bi] = [steps(a, la, &summed), steps(b, lb, &summed)];
+    let rows = Nest::new(&outer, [&ao, &bo], [0, 0]);
+    let data = numbers!(wrap2!(a.data(), b.data(), x, y => {
+        let mut out = Vec::with_capacity(total);
+        rows.rows(|[i, j]| {
+            for r in 0..rows.row as isize {
+                let start = [i as isize + r * rows.steps[0], j as isize + r * rows.steps[1]];
+                out.push(dot(x, y, &Nest::new(&inner, [&ai, &bi], start)));
+            }
+        });
+        out
+    }));
+    Tensor::new(outer, data.ok_or_else(|| super::binary::type_mismatch(a, b))?)
+}
+
+/// The sum of products over a nest: of floats in double precision, of integers wrapping.
+fn dot<T: Number>(x: &[T], y: &[T], nest: &Nest<2>) -> T {
+    let (mut wide, mut own) = (0.0, T::default());
+    let [p, q] = nest.steps;
+    nest.rows(|[i, j]| {
+        let pairs = (0..nest.row as isize).map(|r| (x[(i as isize + r * p) as usize], y[(j as isize + r * q) as usize]));
+        match T::IS_FLOAT {
+            true => wide += pairs.map(|(a, b)| a.to_f64() * b.to_f64()).sum::<f64>(),
+            false => own = pairs.fold(own, |sum, (a, b)| sum.add(a.mul(b))),
         }
     });
-    let mut sizes = vec![1usize; order.len()];
-    for (label, t) in labels.iter().zip(&operands) {
-        for (c, &d) in label.iter().zip(t.shape()) {
-            let Some(at) = order.iter().position(|o| o == c) else { continue };
-            sizes[at] = broadcast(&[sizes[at]], &[d])?[0];
+    if T::IS_FLOAT { T::from_f64(wide) } else { own }
+}
+
+/// How far `t` moves when the coordinate of each of `wanted` grows by one: along a diagonal where a label is repeated.
+fn steps(t: &Tensor, labels: &[char], wanted: &[char]) -> Vec<isize> {
+    let own = strides(t.shape());
+    let moves = |c: &char| labels.iter().zip(t.shape()).zip(&own).filter(|((l, d), _)| *l == c && **d != 1).map(|(_, s)| s).sum();
+    wanted.iter().map(moves).collect()
+}
+
+fn distinct<'a>(labels: impl Iterator<Item = &'a char>) -> Labels {
+    labels.fold(Labels::new(), |mut seen, c| {
+        if !seen.contains(c) {
+            seen.push(*c);
         }
-    }
-    let total = count(&sizes[..result.len()])?;
-    let inner = count(&sizes[result.len()..])?;
-    if total.checked_mul(inner).is_none_or(|n| n > MAX_STEPS) {
-        return Err(Error::bad_input(format!("an einsum over {sizes:?} is too large")));
-    }
-    // How far each operand moves when a label's coordinate grows by one.
-    let steps: Vec<Vec<isize>> = labels
-        .iter()
-        .zip(&operands)
-        .map(|(label, t)| {
-            let own = strides(t.shape());
-            order
-                .iter()
-                .map(|c| label.iter().zip(t.shape()).zip(&own).filter(|((l, d), _)| *l == c && **d != 1).map(|(_, s)| s).sum())
-                .collect()
-        })
-        .collect();
-    let mut product = one_like(operands[0], &sizes)?;
-    for (t, step) in operands.iter().zip(&steps) {
-        product = multiply(&product, t, &sizes, step)?;
-    }
-    let data = numbers!(wrap!(product.data(), v => v.chunks(inner.max(1)).map(sum).collect()));
-    let data = data.ok_or_else(|| super::binary::type_mismatch(operands[0], operands[0]))?;
-    let data = if inner == 0 { one_like(operands[0], &[total])?.into_data() } else { data };
-    Tensor::new(sizes[..result.len()].to_vec(), data)
+        seen
+    })
 }
 
-fn sum<T: Number>(row: &[T]) -> T {
-    if T::IS_FLOAT { T::from_f64(row.iter().map(|x| x.to_f64()).sum()) } else { row.iter().fold(T::default(), |s, &x| s.add(x)) }
-}
-
-fn one_like(t: &Tensor, shape: &[usize]) -> Result<Tensor> {
-    let total = count(shape)?;
-    fn ones<T: Number>(_: &[T], n: usize) -> Vec<T> {
-        vec![T::ONE; n]
-    }
-    let data = numbers!(wrap!(t.data(), v => ones(v, total)));
-    Tensor::new(shape.to_vec(), data.ok_or_else(|| Error::bad_input(format!("{} cannot be multiplied", t.dtype().name())))?)
-}
-
-/// `product · t`, where `t` is read with `steps` over the axes `sizes`.
-fn multiply(product: &Tensor, t: &Tensor, sizes: &[usize], steps: &[isize]) -> Result<Tensor> {
-    let nest = Nest::new(sizes, [&strides(sizes), steps], [0, 0]);
-    let [_, step] = nest.steps;
-    let mut places = Vec::with_capacity(product.len());
-    nest.rows(|[_, at]| places.extend((0..nest.row as isize).map(|i| (at as isize + i * step) as usize)));
-    let data = numbers!(wrap2!(product.data(), t.data(), p, v => p.iter().zip(&places).map(|(&p, &at)| p.mul(v[at])).collect()));
-    Tensor::new(sizes.to_vec(), data.ok_or_else(|| super::binary::type_mismatch(product, t))?)
+/// The scalar 1 of a tensor's type.
+fn one_like(t: &Tensor) -> Result<Tensor> {
+    cast(&Tensor::new(vec![], Data::I64(vec![1]))?, t.dtype())
 }
 
 /// The labels of an operand of `rank` axes.

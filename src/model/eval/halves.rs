@@ -8,7 +8,7 @@ use crate::tensor::{DType, Tensor};
 /// Operators that move elements, or convert them by themselves: they take halves as they are.
 #[rustfmt::skip]
 const AS_THEY_ARE: &[&str] = &[
-    "Cast", "CastLike", "Compress", "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "DequantizeLinear", "Dropout", "Expand", "EyeLike",
+    "BitCast", "Cast", "CastLike", "Compress", "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "DequantizeLinear", "Dropout", "Expand", "EyeLike",
     "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "OneHot", "Reshape", "ReverseSequence", "Scan", "Shape", "Size", "Slice",
     "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where",
 ];

@@ -1,7 +1,7 @@
 //! Elements by position: `GatherElements`, `GatherND`, and the scatters.
 
 use super::args::{Args, integers};
-use super::layout::{axis, count, strides};
+use super::layout::{around, axis, count, dimension, strides};
 use super::types::{Number, every, numbers, wrap2};
 use crate::onnx::Attributes;
 use crate::tensor::{Data, Tensor, map_data};
@@ -124,4 +124,34 @@ fn scatter(args: &Args, x: &Tensor, updates: &Tensor, places: &[usize], length: 
         other => return Err(Error::bad_input(format!("the reduction `{other}` is not one of ONNX"))),
     };
     Tensor::new(x.shape().to_vec(), data.ok_or_else(mismatch)?)
+}
+
+/// `TensorScatter`: a stretch of a cache `[batch, …, time, …]` replaced from a place of each batch on, wrapping around when `circular`.
+pub(super) fn tensor_scatter(args: &Args) -> Result<Tensor> {
+    let (cache, update) = (args.tensor(0)?, args.tensor(1)?);
+    let (shape, news) = (cache.shape(), update.shape());
+    let at = axis(args.int_or("axis", -2), shape.len())?;
+    let misfit = || Error::bad_input(format!("an update of shape {news:?} does not fit a cache of shape {shape:?} along axis {at}"));
+    if at == 0 || news.len() != shape.len() || (0..shape.len()).any(|a| if a == at { news[a] > shape[a] } else { news[a] != shape[a] }) {
+        return Err(misfit());
+    }
+    let batch = shape[0];
+    let starts = args.optional(2).map(integers).transpose()?.unwrap_or_else(|| vec![0; batch]);
+    let starts = starts.into_iter().map(dimension).collect::<Result<Vec<_>>>()?;
+    let circular = args.node.string("mode") == Some("circular");
+    let (n, new) = (shape[at], news[at]);
+    if starts.len() != batch || starts.iter().any(|&s| if circular { s >= n.max(1) } else { s.saturating_add(new) > n }) {
+        return Err(misfit());
+    }
+    let (outer, _, inner) = around(shape, at);
+    let each = outer.checked_div(batch).unwrap_or(0);
+    let data = every!(wrap2!(cache.data(), update.data(), v, u => {
+        let mut out = v.to_vec();
+        for (o, t) in (0..outer).flat_map(|o| (0..new).map(move |t| (o, t))) {
+            let to = (starts[o / each] + t) % n;
+            out[(o * n + to) * inner..][..inner].copy_from_slice(&u[(o * new + t) * inner..][..inner]);
+        }
+        out
+    }));
+    Tensor::new(shape.to_vec(), data.ok_or_else(|| super::binary::type_mismatch(cache, update))?)
 }

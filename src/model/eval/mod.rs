@@ -9,19 +9,26 @@
 mod args;
 mod arrange;
 mod binary;
+mod boxes;
 mod cast;
 mod einsum;
+mod grid;
 mod halves;
 mod index;
 mod layout;
+mod loss;
 mod movement;
+mod normalise;
 mod order;
+mod pad;
 mod quantize;
 mod reduce;
 mod resize;
 mod shape_ops;
+mod signal;
 mod types;
 mod unary;
+mod unique;
 
 pub(crate) use args::{Args, integers, label};
 pub(crate) use binary::{add, multiply};
@@ -31,7 +38,7 @@ pub(crate) use layout::{around, axes, axis, broadcast, broadcast_strides, count}
 pub(crate) use movement::{join, part, permute};
 pub(crate) use reduce::sum;
 
-use crate::onnx::{dtype_from_onnx, pb};
+use crate::onnx::pb;
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
 use layout::dimension;
@@ -39,16 +46,20 @@ use layout::dimension;
 /// The operators that [`eval`] knows.
 #[rustfmt::skip]
 pub const OPERATORS: &[&str] = &[
-    "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "BitwiseAnd", "BitwiseNot",
-    "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Compress", "Concat", "Constant", "ConstantOfShape", "Cos", "Cosh",
-    "CumProd", "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Dropout", "DynamicQuantizeLinear", "Einsum", "Elu", "Equal", "Erf", "Exp",
-    "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid",
-    "HardSwish", "Hardmax", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul",
-    "Neg", "NonZero", "Not", "OneHot", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL1", "ReduceL2",
-    "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape",
-    "Resize", "ReverseSequence", "Round", "Scatter", "ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh",
-    "Size", "Slice", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu",
-    "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
+    "Abs", "Acos", "Acosh", "Add", "AffineGrid", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "BitCast", "BitShift",
+    "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "BlackmanWindow", "Cast", "CastLike", "Ceil", "Celu", "CenterCropPad",
+    "Clip", "Compress", "Concat", "Constant", "ConstantOfShape", "Cos", "Cosh", "CumProd", "CumSum", "DFT", "DepthToSpace",
+    "DequantizeLinear", "Det", "Div", "Dropout", "DynamicQuantizeLinear", "Einsum", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike",
+    "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Greater", "GreaterOrEqual", "GridSample", "HammingWindow",
+    "HannWindow", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log",
+    "LpNormalization", "Max", "Mean", "MeanVarianceNormalization", "MelWeightMatrix", "Min", "Mish", "Mod", "Mul", "Neg",
+    "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero", "Not", "OneHot", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear",
+    "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "ReverseSequence", "RoiAlign", "Round", "STFT",
+    "Scatter", "ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice",
+    "SoftmaxCrossEntropyLoss", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Swish", "Tan",
+    "Tanh", "TensorScatter", "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Upsample", "Where",
+    "Xor",
 ];
 
 /// Evaluates one node of operator set `opset` on `inputs` (`None`: an optional input left out).
@@ -77,6 +88,9 @@ pub fn eval(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>]) -> Res
             let args = Args::new(node, opset, inputs);
             let outputs = match node.op_type() {
                 "Split" => movement::split(&args)?,
+                "Unique" => unique::unique(&args)?,
+                "Dropout" => dropout(&args)?,
+                "NegativeLogLikelihoodLoss" | "SoftmaxCrossEntropyLoss" => loss::loss(&args)?,
                 "TopK" => order::top_k(&args)?,
                 "DynamicQuantizeLinear" => quantize::dynamic(&args)?,
                 _ => vec![single(&args)?],
@@ -104,12 +118,11 @@ fn single(args: &Args) -> Result<Tensor> {
         "Squeeze" => shape_ops::squeeze(args),
         "Unsqueeze" => shape_ops::unsqueeze(args),
         "Identity" => args.tensor(0).cloned(),
-        "Dropout" => dropout(args),
         "Gather" => movement::take(args),
         "Slice" => movement::slice(args),
         "Concat" => movement::concat(args),
         "Transpose" => movement::transpose(args),
-        "Pad" => movement::pad(args),
+        "Pad" => pad::pad(args),
         "Expand" => {
             let target = args::integers(args.tensor(1)?)?.into_iter().map(dimension).collect::<Result<Vec<_>>>()?;
             binary::expand(args.tensor(0)?, &target)
@@ -134,6 +147,19 @@ fn single(args: &Args) -> Result<Tensor> {
         "CumSum" | "CumProd" => arrange::cumulative(args),
         "Einsum" => einsum::einsum(args),
         "Resize" | "Upsample" => resize::resize(args),
+        "CenterCropPad" => pad::center_crop_pad(args),
+        "TensorScatter" => index::tensor_scatter(args),
+        "GridSample" => grid::grid_sample(args),
+        "AffineGrid" => grid::affine_grid(args),
+        "NonMaxSuppression" => boxes::non_max_suppression(args),
+        "RoiAlign" => boxes::roi_align(args),
+        "LpNormalization" => normalise::lp(args),
+        "MeanVarianceNormalization" => normalise::mean_variance(args),
+        "Det" => normalise::determinant(args),
+        "BlackmanWindow" | "HammingWindow" | "HannWindow" => signal::window(args),
+        "MelWeightMatrix" => signal::mel_weights(args),
+        "DFT" => signal::dft(args),
+        "STFT" => signal::stft(args),
         "Hardmax" => order::hardmax(args),
         "IsNaN" | "IsInf" => unary::test(args),
         "BitwiseNot" => args.tensor(0).and_then(unary::bitwise_not),
@@ -141,11 +167,8 @@ fn single(args: &Args) -> Result<Tensor> {
         "Neg" | "Abs" => unary::signed(args),
         "Not" => args.tensor(0).and_then(unary::not),
         "Clip" => unary::clip(args),
-        "Cast" => {
-            let code = args.int_or("to", 0);
-            let to = i32::try_from(code).ok().and_then(dtype_from_onnx);
-            cast::cast(args.tensor(0)?, to.ok_or_else(|| Error::bad_input(format!("element type {code} is not supported")))?)
-        }
+        "Cast" => cast::cast(args.tensor(0)?, cast::dtype(args.int_or("to", 0))?),
+        "BitCast" => cast::bit_cast(args.tensor(0)?, cast::dtype(args.int_or("to", 0))?),
         "ArgMax" | "ArgMin" => order::arg(args),
         op if op.starts_with("Reduce") => reduce::reduce(args),
         "QuantizeLinear" => quantize::quantize(args),
@@ -154,14 +177,20 @@ fn single(args: &Args) -> Result<Tensor> {
     }
 }
 
-/// `Dropout` as inference does it: nothing is dropped.
-fn dropout(args: &Args) -> Result<Tensor> {
-    match args.optional(2).map(Tensor::data) {
-        Some(Data::Bool(training)) if training.contains(&true) => {
-            Err(Error::bad_input("dropout in training mode is not supported").hint("export the model in inference mode"))
-        }
-        _ => args.tensor(0).cloned(),
+/// `Dropout` as inference does it: nothing is dropped, the mask (bool since operator set 10) is all true.
+fn dropout(args: &Args) -> Result<Vec<Tensor>> {
+    let x = args.tensor(0)?;
+    if let Some(Data::Bool(training)) = args.optional(2).map(Tensor::data)
+        && training.contains(&true)
+    {
+        return Err(Error::bad_input("dropout in training mode is not supported").hint("export the model in inference mode"));
     }
+    let mut outputs = vec![x.clone()];
+    if args.node.output.len() > 1 {
+        let mask = Tensor::new(x.shape().to_vec(), Data::Bool(vec![true; x.len()]))?;
+        outputs.push(if args.opset < 10 { cast::cast(&mask, x.dtype())? } else { mask });
+    }
+    Ok(outputs)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Operators that move elements without computing: `Gather`, `Slice`, `Concat`, `Split`, `Transpose`, `Pad`.
+//! Operators that move elements without computing: `Gather`, `Slice`, `Concat`, `Split`, `Transpose`.
 
-use super::args::{Args, integers, scalar};
+use super::args::{Args, integers};
 use super::layout::{around, axes, axis, count, dimension, gather, strides};
 use crate::onnx::Attributes;
 use crate::tensor::map_data;
@@ -176,79 +176,4 @@ pub(crate) fn permute(x: &Tensor, order: &[usize]) -> Result<Tensor> {
     let strides: Vec<isize> = order.iter().map(|&a| strides[a]).collect();
     let data = map_data!(x.data(), v => gather(v, &shape, &strides, 0));
     Tensor::new(shape, data)
-}
-
-/// `Pad` with a constant, or with the nearest (`edge`) or mirrored (`reflect`) elements; negative pads crop.
-pub(super) fn pad(args: &Args) -> Result<Tensor> {
-    let x = args.tensor(0)?;
-    let rank = x.shape().len();
-    let pads = args.ints("pads", 1)?.ok_or_else(|| Error::bad_input("`pads` is missing"))?;
-    let named = match args.optional(3) {
-        Some(t) => integers(t)?.into_iter().map(|a| axis(a, rank)).collect::<Result<Vec<_>>>()?,
-        None => (0..rank).collect(),
-    };
-    if pads.len() != 2 * named.len() {
-        return Err(Error::bad_input(format!("{} pads do not fit {} axes", pads.len(), named.len())));
-    }
-    let mode = args.node.string("mode").unwrap_or("constant");
-    // For every axis, the element of the input that each element of the result shows; `None` is padding.
-    let mut sources: Vec<Vec<Option<usize>>> = x.shape().iter().map(|&n| (0..n).map(Some).collect()).collect();
-    for (i, &a) in named.iter().enumerate() {
-        let (n, before) = (x.shape()[a] as i64, pads[i]);
-        let length = before
-            .checked_add(n)
-            .and_then(|l| l.checked_add(pads[i + named.len()]))
-            .map_or(Err(Error::bad_input("the pads are too large")), dimension)?;
-        count(&[length])?;
-        sources[a] = (0..length as i64).map(|o| source(mode, o - before, n)).collect::<Result<_>>()?;
-    }
-    let shape: Vec<usize> = sources.iter().map(Vec::len).collect();
-    let total = count(&shape)?;
-    let strides: Vec<usize> = strides(x.shape()).into_iter().map(|s| s as usize).collect();
-    let data = match (x.data(), args.optional(2).map(Tensor::data)) {
-        (Data::F32(v), None) => Data::F32(padded(v, args.float_or("value", 0.0), &sources, &strides, total)),
-        (data, None) => map_data!(data, v => padded(v, Default::default(), &sources, &strides, total)),
-        (Data::F32(v), Some(Data::F32(c))) => Data::F32(padded(v, scalar(c, "the padding")?, &sources, &strides, total)),
-        (Data::I64(v), Some(Data::I64(c))) => Data::I64(padded(v, scalar(c, "the padding")?, &sources, &strides, total)),
-        (Data::I32(v), Some(Data::I32(c))) => Data::I32(padded(v, scalar(c, "the padding")?, &sources, &strides, total)),
-        (Data::U8(v), Some(Data::U8(c))) => Data::U8(padded(v, scalar(c, "the padding")?, &sources, &strides, total)),
-        (Data::I8(v), Some(Data::I8(c))) => Data::I8(padded(v, scalar(c, "the padding")?, &sources, &strides, total)),
-        _ => return Err(Error::bad_input("the padding must have the input's element type")),
-    };
-    Tensor::new(shape, data)
-}
-
-/// Which of `n` elements stands at place `i` of the padded axis.
-fn source(mode: &str, i: i64, n: i64) -> Result<Option<usize>> {
-    let at = match mode {
-        "constant" => i,
-        "edge" => i.clamp(0, (n - 1).max(0)),
-        "reflect" if i < 0 => -i,
-        "reflect" if i >= n => 2 * (n - 1) - i,
-        "reflect" => i,
-        _ => return Err(Error::bad_input(format!("padding mode `{mode}` is not supported")).hint("use constant, edge or reflect")),
-    };
-    match mode {
-        "constant" => Ok((0..n).contains(&at).then_some(at as usize)),
-        _ if (0..n).contains(&at) => Ok(Some(at as usize)),
-        _ => Err(Error::bad_input(format!("an axis of {n} is too short for this `{mode}` padding"))),
-    }
-}
-
-fn padded<T: Copy>(src: &[T], fill: T, sources: &[Vec<Option<usize>>], strides: &[usize], total: usize) -> Vec<T> {
-    fn emit<T: Copy>(out: &mut Vec<T>, src: &[T], fill: T, sources: &[Vec<Option<usize>>], strides: &[usize], at: Option<usize>) {
-        match (sources, strides) {
-            ([axis, rest @ ..], [stride, strides @ ..]) => {
-                for s in axis {
-                    emit(out, src, fill, rest, strides, at.zip(*s).map(|(at, s)| at + s * stride));
-                }
-            }
-            _ => out.push(at.map_or(fill, |at| src[at])),
-        }
-    }
-    let mut out = Vec::with_capacity(total);
-    if total > 0 {
-        emit(&mut out, src, fill, sources, strides, Some(0));
-    }
-    out
 }

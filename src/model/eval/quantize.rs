@@ -1,9 +1,8 @@
 //! `QuantizeLinear`, `DequantizeLinear`: per tensor, per axis and per block; `DynamicQuantizeLinear`.
 
 use super::args::Args;
-use super::cast::cast;
+use super::cast::{cast, dtype};
 use super::layout::{around, axis};
-use crate::onnx::dtype_from_onnx;
 use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
 
@@ -58,12 +57,18 @@ impl Grid {
         let mut out = Vec::with_capacity(v.len());
         let (inner, length) = (self.inner.max(1), self.length.max(1));
         let blocks = length.div_ceil(self.block);
+        let at = |c: usize| (self.scales[c], self.zeros.get(c).copied().unwrap_or(0));
         for (step, row) in v.chunks(inner).enumerate() {
             let (outer, along) = (step / length, step % length);
-            let first = if self.blocked { (outer * blocks + along / self.block) * inner } else { along };
-            for (i, &x) in row.iter().enumerate() {
-                let c = if self.blocked { first + i } else { first };
-                out.push(f(x, self.scales[c], self.zeros.get(c).copied().unwrap_or(0)));
+            if self.blocked {
+                let first = (outer * blocks + along / self.block) * inner;
+                out.extend(row.iter().enumerate().map(|(i, &x)| {
+                    let (scale, zero) = at(first + i);
+                    f(x, scale, zero)
+                }));
+            } else {
+                let (scale, zero) = at(along);
+                out.extend(row.iter().map(|&x| f(x, scale, zero)));
             }
         }
         out
@@ -89,28 +94,32 @@ pub(super) fn dequantize(args: &Args) -> Result<Tensor> {
         Data::I32(v) => values!(v),
         _ => return Err(Error::bad_input(format!("{} is not a quantized type", x.dtype().name()))),
     };
-    cast(&Tensor::f32(x.shape(), out)?, args.tensor(1)?.dtype())
+    let to = match args.int_or("output_dtype", 0) {
+        0 => args.tensor(1)?.dtype(),
+        code => dtype(code)?,
+    };
+    cast(&Tensor::f32(x.shape(), out)?, to)
 }
 
 /// `saturate(round(x / scale) + zero_point)`, ties to even; `uint8` unless zero point or `output_dtype` say otherwise.
 pub(super) fn quantize(args: &Args) -> Result<Tensor> {
     let (x, grid) = (args.tensor(0)?, Grid::new(args)?);
     let to = match (args.optional(2), args.int_or("output_dtype", 0)) {
-        (Some(zero), _) => Some(zero.dtype()),
-        (None, 0) => Some(DType::U8),
-        (None, code) => i32::try_from(code).ok().and_then(dtype_from_onnx),
+        (Some(zero), _) => zero.dtype(),
+        (None, 0) => DType::U8,
+        (None, code) => dtype(code)?,
     };
     let wide = cast(x, DType::F32)?;
     let v = wide.as_f32()?;
     // The cast from float saturates; adding first keeps one rounding.
     let place = |x: f32, s: f32, z: i64| (x / s).round_ties_even() + z as f32;
     let data = match to {
-        Some(DType::U8) => Data::U8(grid.map(v, |x, s, z| place(x, s, z) as u8)),
-        Some(DType::I8) => Data::I8(grid.map(v, |x, s, z| place(x, s, z) as i8)),
-        Some(DType::I16) => Data::I16(grid.map(v, |x, s, z| place(x, s, z) as i16)),
-        Some(DType::U16) => Data::U16(grid.map(v, |x, s, z| place(x, s, z) as u16)),
-        Some(DType::I4) => Data::I4(grid.map(v, |x, s, z| place(x, s, z).clamp(-8.0, 7.0) as i8)),
-        Some(DType::U4) => Data::U4(grid.map(v, |x, s, z| place(x, s, z).clamp(0.0, 15.0) as u8)),
+        DType::U8 => Data::U8(grid.map(v, |x, s, z| place(x, s, z) as u8)),
+        DType::I8 => Data::I8(grid.map(v, |x, s, z| place(x, s, z) as i8)),
+        DType::I16 => Data::I16(grid.map(v, |x, s, z| place(x, s, z) as i16)),
+        DType::U16 => Data::U16(grid.map(v, |x, s, z| place(x, s, z) as u16)),
+        DType::I4 => Data::I4(grid.map(v, |x, s, z| place(x, s, z).clamp(-8.0, 7.0) as i8)),
+        DType::U4 => Data::U4(grid.map(v, |x, s, z| place(x, s, z).clamp(0.0, 15.0) as u8)),
         _ => return Err(Error::bad_input("the quantized type is not supported").hint("use integers of 4, 8 or 16 bits")),
     };
     Tensor::new(x.shape().to_vec(), data)

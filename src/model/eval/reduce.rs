@@ -12,10 +12,9 @@ pub(super) fn reduce(args: &Args) -> Result<Tensor> {
     let x = args.tensor(0)?;
     let rank = x.shape().len();
     let named = args.ints("axes", 1)?.unwrap_or_default();
-    if named.is_empty() && args.int_or("noop_with_empty_axes", 0) != 0 {
-        return Ok(x.clone());
-    }
-    let reduced = if named.is_empty() { (0..rank).collect() } else { axes(&named, rank)? };
+    // With `noop_with_empty_axes` every element is a set of its own, which for most operators changes nothing.
+    let all = named.is_empty() && args.int_or("noop_with_empty_axes", 0) == 0;
+    let reduced = if all { (0..rank).collect() } else { axes(&named, rank)? };
     let kept: Vec<usize> = (0..rank).filter(|a| !reduced.contains(a)).collect();
     let shape = match args.int_or("keepdims", 1) {
         0 => kept.iter().map(|&a| x.shape()[a]).collect(),

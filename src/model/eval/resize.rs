@@ -139,12 +139,7 @@ fn taps(p: f64, n: usize, cubic: Option<f64>, exclude: bool) -> Taps {
     let (base, t) = (p.floor(), p - p.floor());
     let weights: Vec<(f64, f64)> = match cubic {
         None => vec![(base, 1.0 - t), (base + 1.0, t)],
-        Some(a) => {
-            // Keys, Cubic convolution interpolation for digital image processing, 1981.
-            let near = |d: f64| ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0;
-            let far = |d: f64| ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a;
-            vec![(base - 1.0, far(1.0 + t)), (base, near(t)), (base + 1.0, near(1.0 - t)), (base + 2.0, far(2.0 - t))]
-        }
+        Some(a) => super::grid::cubic(t, a).into_iter().enumerate().map(|(i, w)| (base - 1.0 + i as f64, w)).collect(),
     };
     let inside = |at: f64| at >= 0.0 && at < n as f64;
     let mut taps: Vec<(usize, f64)> =

@@ -1,8 +1,9 @@
 //! Operators that make constants and shapes, or give the same elements another shape.
 
 use super::args::{Args, integers, scalar};
-use super::layout::{axes, count, dimension};
-use crate::onnx::{Attributes, tensor_from_proto};
+use super::layout::{axes, count, dimension, strides};
+use super::types::{Number, numbers};
+use crate::onnx::{Attributes, pb, tensor_from_proto};
 use crate::tensor::map_data;
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
@@ -25,7 +26,35 @@ pub(super) fn constant(args: &Args) -> Result<Tensor> {
     if let Some(a) = node.attr("value_floats") {
         return Tensor::f32([a.floats.len()], a.floats.clone());
     }
-    Err(Error::bad_input("only dense tensors, integers and floats are supported as constants"))
+    if let Some(a) = node.attr("sparse_value") {
+        return sparse(&a.sparse_tensor);
+    }
+    Err(Error::bad_input("the constant holds no numbers").hint("strings are not computed with"))
+}
+
+/// A sparse tensor as a dense one: values at flat places, or at coordinates.
+fn sparse(s: &pb::SparseTensorProto) -> Result<Tensor> {
+    let (values, indices) = (tensor_from_proto(&s.values)?, tensor_from_proto(&s.indices)?);
+    let shape = s.dims.iter().map(|&d| dimension(d)).collect::<Result<Vec<_>>>()?;
+    let total = count(&shape)?;
+    let steps = strides(&shape);
+    let (width, steps) = if indices.shape().len() == 2 { (shape.len(), &steps[..]) } else { (1, &[1][..]) };
+    let wrong = || Error::bad_input(format!("the places of a sparse tensor do not fit its shape {shape:?}"));
+    if width == 0 || indices.len() != values.len() * width {
+        return Err(wrong());
+    }
+    let at = |row: &[i64]| {
+        let inside = width == 1 || row.iter().zip(&shape).all(|(&i, &n)| (0..n as i64).contains(&i));
+        let flat = row.iter().zip(steps).map(|(&i, &s)| i.saturating_mul(s as i64)).fold(0i64, i64::saturating_add);
+        usize::try_from(flat).ok().filter(|&f| inside && f < total).ok_or_else(wrong)
+    };
+    let places = indices.as_i64()?.chunks(width).map(at).collect::<Result<Vec<_>>>()?;
+    let data = map_data!(values.data(), v => {
+        let mut out = vec![Default::default(); total];
+        places.iter().zip(v).for_each(|(&p, &x)| out[p] = x);
+        out
+    });
+    Tensor::new(shape, data)
 }
 
 /// `Shape`, of the axes from `start` to `end`.
@@ -120,20 +149,27 @@ pub(super) fn range(args: &Args) -> Result<Tensor> {
         n if n.is_nan() => Err(Error::bad_input("the range has no length: `delta` is 0 or a bound is not a number")),
         n => count(&[n.max(0.0) as usize]),
     };
-    macro_rules! of {
-        ($variant:ident, $s:expr, $l:expr, $d:expr, $t:ty) => {{
-            let (s, l, d) = (scalar($s, "`start`")?, scalar($l, "`limit`")?, scalar($d, "`delta`")?);
-            let n = length(if d == (0 as $t) { f64::NAN } else { (l as f64 - s as f64) / d as f64 })?;
-            Data::$variant((0..n).map(|i| s + i as $t * d).collect())
-        }};
+    fn run<T: Number>(s: &[T], l: &[T], d: &[T], length: impl Fn(f64) -> Result<usize>) -> Result<Vec<T>> {
+        let (s, l, d) = (scalar(s, "`start`")?, scalar(l, "`limit`")?, scalar(d, "`delta`")?);
+        let n = length(if d == T::default() { f64::NAN } else { (l.to_f64() - s.to_f64()) / d.to_f64() })?;
+        // Steps of integers add up exactly; those of floats would add up their rounding.
+        let mut next = s;
+        let mut step = |i: usize| {
+            let now = next;
+            next = next.add(d);
+            if T::IS_FLOAT { s.add(T::from_f64(i as f64).mul(d)) } else { now }
+        };
+        Ok((0..n).map(&mut step).collect())
     }
-    let data = match (start.data(), limit.data(), delta.data()) {
-        (Data::F32(s), Data::F32(l), Data::F32(d)) => of!(F32, s, l, d, f32),
-        (Data::F64(s), Data::F64(l), Data::F64(d)) => of!(F64, s, l, d, f64),
-        (Data::I64(s), Data::I64(l), Data::I64(d)) => of!(I64, s, l, d, i64),
-        (Data::I32(s), Data::I32(l), Data::I32(d)) => of!(I32, s, l, d, i32),
-        _ => return Err(Error::bad_input("bounds and step must be numbers of one type")),
-    };
+    macro_rules! of {
+        ([$($t:ident)*]) => {
+            match (start.data(), limit.data(), delta.data()) {
+                $((Data::$t(s), Data::$t(l), Data::$t(d)) => Data::$t(run(s, l, d, length)?),)*
+                _ => return Err(Error::bad_input("bounds and step must be numbers of one type")),
+            }
+        };
+    }
+    let data = numbers!(of!());
     let n = data.len();
     Tensor::new(vec![n], data)
 }

@@ -1,9 +1,10 @@
 //! Elementwise operators on one tensor.
 
 use super::args::{Args, scalar};
+use super::cast::cast;
 use super::types::{Number, numbers, read, whole, wrap};
 use crate::onnx::Attributes;
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
 
 /// Floats of either width. Functions that are not exact are computed in the width of the tensor.
@@ -184,24 +185,19 @@ pub(super) fn clip(args: &Args) -> Result<Tensor> {
         v.iter().map(|&x| if x < low { low } else { x }).map(|x| if x > high { high } else { x }).collect()
     }
     let x = args.tensor(0)?;
-    let bound = |index: usize, what: &str, attribute: &str| -> Result<Option<Tensor>> {
-        match (args.optional(index), args.node.float(attribute)) {
-            (Some(t), _) if t.dtype() != x.dtype() => Err(Error::bad_input(format!("{what} must have the input's element type"))),
-            (Some(t), _) => Ok(Some(t.clone())),
-            (None, Some(f)) => super::cast::cast(&Tensor::f32([1], vec![f])?, x.dtype()).map(Some),
-            (None, None) => Ok(None),
-        }
+    let bound = |index: usize, attribute: &str| match (args.optional(index), args.node.float(attribute)) {
+        (Some(t), _) => same_type(t, x.dtype(), attribute),
+        (None, Some(f)) => cast(&Tensor::f32([1], vec![f])?, x.dtype()).map(Some),
+        (None, None) => Ok(None),
     };
-    let (low, high) = (bound(1, "`min`", "min")?, bound(2, "`max`", "max")?);
-    // Bounds that are not given are the type's own.
-    let limit = |t: &Option<Tensor>| t.clone().unwrap_or_else(|| x.clone());
-    let (low_data, high_data) = (limit(&low), limit(&high));
+    let (low, high) = (bound(1, "min")?, bound(2, "max")?);
     macro_rules! clamp {
         ([$($t:ident)*]) => {
-            match (x.data(), low_data.data(), high_data.data()) {
-                $((Data::$t(v), Data::$t(l), Data::$t(h)) => {
-                    let least = if low.is_some() { scalar(l, "`min`")? } else { Number::LEAST };
-                    let most = if high.is_some() { scalar(h, "`max`")? } else { Number::MOST };
+            match x.data() {
+                $(Data::$t(v) => {
+                    // Bounds that are not given are the type's own.
+                    let least = match low.as_ref().map(Tensor::data) { Some(Data::$t(l)) => scalar(l, "`min`")?, _ => Number::LEAST };
+                    let most = match high.as_ref().map(Tensor::data) { Some(Data::$t(h)) => scalar(h, "`max`")?, _ => Number::MOST };
                     Data::$t(run(v, least, most))
                 })*
                 _ => return Err(Error::bad_input(format!("{} cannot be clipped", x.dtype().name()))),
@@ -210,6 +206,13 @@ pub(super) fn clip(args: &Args) -> Result<Tensor> {
     }
     let data = numbers!(clamp!());
     Tensor::new(x.shape().to_vec(), data)
+}
+
+fn same_type(t: &Tensor, dtype: DType, what: &str) -> Result<Option<Tensor>> {
+    match t.dtype() == dtype {
+        true => Ok(Some(t.clone())),
+        false => Err(Error::bad_input(format!("`{what}` must have the input's element type"))),
+    }
 }
 
 /// The error function, to one unit in the last place of `f32`.

@@ -1,201 +1,9 @@
-//! Small models of every shape that compression must cope with, built node by node.
+//! What compression must cope with: float32, one input `x` of shape [N, …], one output.
 
-use joulefront::onnx::{Attributes, Model, dtype_to_onnx, pb, tensor_to_proto};
-use joulefront::tensor::{DType, Tensor};
-use protobuf::Message;
-
-/// A graph under construction. Weights are pseudo-random and the same on every run.
-pub(crate) struct Build {
-    model: Model,
-    state: u64,
-    count: usize,
-}
-
-/// An attribute's value.
-pub(crate) enum At<'a> {
-    I(i64),
-    Is(&'a [i64]),
-    F(f32),
-}
-
-impl Build {
-    /// A graph with one input `x` of shape [N, …].
-    pub(crate) fn new(opset: i64, sample: &[i64]) -> Self {
-        let mut proto = pb::ModelProto::new();
-        proto.set_ir_version(7);
-        let mut import = pb::OperatorSetIdProto::new();
-        import.set_domain(String::new());
-        import.set_version(opset);
-        proto.opset_import.push(import);
-        let graph = proto.graph.mut_or_insert_default();
-        graph.set_name("zoo".into());
-        graph.input.push(value_info("x", sample));
-        // A model is checked when it is read; until then it needs some output.
-        graph.output.push(value_info("x", sample));
-        let model = Model::from_bytes(&proto.write_to_bytes().unwrap(), "zoo").unwrap();
-        Build { model, state: 1, count: 0 }
-    }
-
-    fn name(&mut self, stem: &str) -> String {
-        self.count += 1;
-        format!("{stem}{}", self.count)
-    }
-
-    /// Values in ±1, scaled so that a layer with `shape` keeps the size of its input.
-    fn random(&mut self, shape: &[usize]) -> Tensor {
-        let fan = shape.iter().skip(1).product::<usize>().max(1) as f32;
-        let values = (0..shape.iter().product::<usize>()).map(|_| {
-            self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ((self.state >> 40) as f32 / (1 << 23) as f32 - 1.0) * (3.0 / fan).sqrt()
-        });
-        Tensor::f32(shape, values.collect()).unwrap()
-    }
-
-    /// A random initializer.
-    pub(crate) fn weight(&mut self, shape: &[usize]) -> String {
-        let value = self.random(shape);
-        self.constant(&value)
-    }
-
-    /// An initializer.
-    pub(crate) fn constant(&mut self, value: &Tensor) -> String {
-        let name = self.name("w");
-        self.model.graph_mut().initializer.push(tensor_to_proto(&name, value));
-        name
-    }
-
-    /// The same in a Constant node.
-    pub(crate) fn constant_node(&mut self, value: &Tensor) -> String {
-        let name = self.name("c");
-        let mut attribute = pb::AttributeProto::new();
-        attribute.set_name("value".into());
-        attribute.set_type(4);
-        attribute.t = Some(tensor_to_proto("", value)).into();
-        let mut node = pb::NodeProto::new();
-        node.set_op_type("Constant".into());
-        node.output.push(name.clone());
-        node.attribute.push(attribute);
-        self.model.graph_mut().node.push(node);
-        name
-    }
-
-    /// A node with one output, whose name is returned.
-    pub(crate) fn node(&mut self, op: &str, inputs: &[&str], attributes: &[(&str, At)]) -> String {
-        let output = self.name("t");
-        let mut node = pb::NodeProto::new();
-        node.set_op_type(op.into());
-        node.set_name(format!("{op}_{output}"));
-        node.input = inputs.iter().map(|&i| i.to_owned()).collect();
-        node.output.push(output.clone());
-        for (name, value) in attributes {
-            match value {
-                At::I(v) => node.set_int(name, *v),
-                At::Is(v) => node.set_ints(name, v.to_vec()),
-                At::F(v) => node.set_float(name, *v),
-            }
-        }
-        self.model.graph_mut().node.push(node);
-        output
-    }
-
-    pub(crate) fn relu(&mut self, x: &str) -> String {
-        self.node("Relu", &[x], &[])
-    }
-
-    /// A 3×3 convolution with padding and bias; `from` are input channels per group.
-    pub(crate) fn conv(&mut self, x: &str, from: usize, to: usize, group: i64) -> String {
-        let (w, b) = (self.weight(&[to, from, 3, 3]), self.weight(&[to]));
-        self.node("Conv", &[x, &w, &b], &[("pads", At::Is(&[1; 4])), ("group", At::I(group))])
-    }
-
-    /// A 1×1 convolution without bias.
-    pub(crate) fn pointwise(&mut self, x: &str, from: usize, to: usize) -> String {
-        let w = self.weight(&[to, from, 1, 1]);
-        self.node("Conv", &[x, &w], &[])
-    }
-
-    /// BatchNormalization with statistics that are not trivial.
-    pub(crate) fn batch_norm(&mut self, x: &str, channels: usize) -> String {
-        let positive = |t: Tensor| Tensor::f32([channels], t.as_f32().unwrap().iter().map(|v| v.abs() + 0.5).collect()).unwrap();
-        let (gamma, var) = (positive(self.random(&[channels])), positive(self.random(&[channels])));
-        let (gamma, beta) = (self.constant(&gamma), self.weight(&[channels]));
-        let (mean, var) = (self.weight(&[channels]), self.constant(&var));
-        self.node("BatchNormalization", &[x, &gamma, &beta, &mean, &var], &[("epsilon", At::F(1e-3))])
-    }
-
-    pub(crate) fn gemm(&mut self, x: &str, from: usize, to: usize, transposed: bool) -> String {
-        let w = self.weight(&if transposed { [to, from] } else { [from, to] });
-        let w = if transposed { w } else { self.scaled(&w, from, to) };
-        let b = self.weight(&[to]);
-        self.node("Gemm", &[x, &w, &b], &[("transB", At::I(i64::from(transposed)))])
-    }
-
-    /// A [from, to] matrix has its fan-in on the first axis: correct the size of its values.
-    fn scaled(&mut self, name: &str, from: usize, to: usize) -> String {
-        let t = joulefront::model::Graph::new(&self.model).constant(name).unwrap().unwrap();
-        let factor = (to as f32 / from as f32).sqrt();
-        let t = Tensor::f32(t.shape(), t.as_f32().unwrap().iter().map(|v| v * factor).collect()).unwrap();
-        self.model.set_constant(name, &t).unwrap();
-        name.to_owned()
-    }
-
-    pub(crate) fn matmul(&mut self, x: &str, from: usize, to: usize) -> String {
-        let w = self.weight(&[from, to]);
-        let w = self.scaled(&w, from, to);
-        let b = self.weight(&[to]);
-        let y = self.node("MatMul", &[x, &w], &[]);
-        self.node("Add", &[&y, &b], &[])
-    }
-
-    /// Pooling, Flatten and a Gemm to four classes.
-    pub(crate) fn head(mut self, x: &str, channels: usize) -> Model {
-        let pooled = self.node("GlobalAveragePool", &[x], &[]);
-        let flat = self.node("Flatten", &[&pooled], &[]);
-        let y = self.gemm(&flat, channels, 4, true);
-        self.finish(&y, &[4])
-    }
-
-    /// The model with output `y`, written and read again, so that it went through all checks.
-    pub(crate) fn finish(mut self, y: &str, sample: &[i64]) -> Model {
-        self.model.graph_mut().output = vec![value_info(y, sample)];
-        Model::from_bytes(&self.model.to_bytes().unwrap(), "zoo").unwrap()
-    }
-}
-
-fn value_info(name: &str, sample: &[i64]) -> pb::ValueInfoProto {
-    let mut info = pb::ValueInfoProto::new();
-    info.set_name(name.into());
-    let tensor = info.type_.mut_or_insert_default().tensor_type.mut_or_insert_default();
-    tensor.set_elem_type(dtype_to_onnx(DType::F32));
-    let shape = tensor.shape.mut_or_insert_default();
-    let mut batch = pb::tensor_shape_proto::Dimension::new();
-    batch.set_dim_param("N".into());
-    shape.dim.push(batch);
-    for &d in sample {
-        let mut dim = pb::tensor_shape_proto::Dimension::new();
-        dim.set_dim_value(d);
-        shape.dim.push(dim);
-    }
-    info
-}
-
-/// A model of the zoo, with what the tests need to know of it.
-pub(crate) struct Animal {
-    pub(crate) name: &'static str,
-    pub(crate) model: Model,
-    /// Shape of one sample.
-    pub(crate) sample: Vec<usize>,
-    /// Part of the reason why some group is frozen, where the graph gives one beyond input and output.
-    pub(crate) frozen: Option<&'static str>,
-    /// Whether anything can be pruned.
-    pub(crate) prunable: bool,
-}
-
-/// Inputs [n, sample…] in ±1.
-pub(crate) fn inputs(n: usize, sample: &[usize]) -> Tensor {
-    let shape = [&[n], sample].concat();
-    Tensor::f32(shape.clone(), crate::support::uniform(shape.iter().product())).unwrap()
-}
+use super::Animal;
+use super::builder::{At, Build};
+use joulefront::onnx::Model;
+use joulefront::tensor::Tensor;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Animal> {
@@ -242,7 +50,7 @@ fn residual() -> Model {
 fn depthwise() -> Model {
     let mut b = Build::new(13, &[3, 8, 8]);
     let y = b.conv("x", 3, 16, 1);
-    let (low, high) = (b.constant(&Tensor::f32([], vec![0.0]).unwrap()), b.constant(&Tensor::f32([], vec![6.0]).unwrap()));
+    let (low, high) = (b.scalar(0.0), b.scalar(6.0));
     let y = b.node("Clip", &[&y, &low, &high], &[]);
     let y = b.conv(&y, 1, 16, 16);
     let y = b.node("Clip", &[&y, &low, &high], &[]);
@@ -419,10 +227,10 @@ fn layer_norm() -> Model {
     let y = b.matmul("x", 16, 16);
     let mean = b.node("ReduceMean", &[&y], &[("axes", At::Is(&[-1]))]);
     let centred = b.node("Sub", &[&y, &mean], &[]);
-    let two = b.constant(&Tensor::f32([], vec![2.0]).unwrap());
+    let two = b.scalar(2.0);
     let square = b.node("Pow", &[&centred, &two], &[]);
     let var = b.node("ReduceMean", &[&square], &[("axes", At::Is(&[-1]))]);
-    let epsilon = b.constant(&Tensor::f32([], vec![1e-5]).unwrap());
+    let epsilon = b.scalar(1e-5);
     let var = b.node("Add", &[&var, &epsilon], &[]);
     let deviation = b.node("Sqrt", &[&var], &[]);
     let y = b.node("Div", &[&centred, &deviation], &[]);
