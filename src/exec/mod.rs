@@ -7,6 +7,7 @@
 //! same bits on any number of threads.
 
 mod arena;
+mod attention;
 mod columns;
 mod control;
 mod conv;
@@ -42,9 +43,9 @@ use arena::Arena;
 /// The operators that [`eval_node`] knows beyond [`eval::OPERATORS`].
 #[rustfmt::skip]
 pub const OPERATORS: &[&str] = &[
-    "AveragePool", "BatchNormalization", "Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm", "GlobalAveragePool", "GlobalMaxPool",
+    "Attention", "AveragePool", "BatchNormalization", "Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool",
     "GroupNormalization", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization", "LogSoftmax", "LpNormalization", "LpPool", "MatMul",
-    "MatMulInteger", "MaxPool", "MeanVarianceNormalization", "QLinearConv", "QLinearMatMul", "RMSNormalization", "RNN", "Softmax",
+    "MatMulInteger", "MaxPool", "MaxUnpool", "MeanVarianceNormalization", "QLinearConv", "QLinearMatMul", "RMSNormalization", "RNN", "RotaryEmbedding", "Softmax",
 ];
 
 /// Evaluates one node of operator set `opset` on `inputs` (`None`: an optional input left out).
@@ -77,6 +78,9 @@ fn heavy(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>], arena: &m
     let output = match (node.domain(), node.op_type()) {
         ("com.microsoft", "MatMulNBits") => quantized::matmul_nbits(&args),
         ("" | "ai.onnx", op) => match op {
+            "Attention" => return attention::attention(&args),
+            "RotaryEmbedding" => attention::rotary(&args),
+            "MaxUnpool" => pool::max_unpool(&args),
             "LayerNormalization" => return norm::layer_norm(&args),
             "RNN" | "GRU" | "LSTM" => return recurrent::recurrent(&args),
             "MaxPool" | "AveragePool" | "LpPool" => return pool_any(&args),
@@ -88,7 +92,7 @@ fn heavy(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>], arena: &m
             "QLinearMatMul" => quantized::qlinear_matmul(&args),
             "ConvInteger" => quantized::conv_integer(&args),
             "QLinearConv" => quantized::qlinear_conv(&args),
-            "GlobalAveragePool" | "GlobalMaxPool" => pool::global_pool_node(&args),
+            "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => pool::global_pool_node(&args),
             "BatchNormalization" => norm::batch_norm(&args),
             "InstanceNormalization" => norm::instance_norm(&args),
             "GroupNormalization" => norm::group_norm(&args),

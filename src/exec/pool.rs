@@ -1,7 +1,7 @@
 //! Pooling over windows and over whole planes.
 
-use super::window::Window;
-use crate::model::eval::{Args, count, sum};
+use super::window::{Steps, Window, list};
+use crate::model::eval::{Args, count, integers, sum};
 use crate::onnx::Attributes;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -80,7 +80,47 @@ fn for_each_tap(window: &Window, mut f: impl FnMut(usize, usize)) {
     }
 }
 
-/// `GlobalAveragePool` and `GlobalMaxPool`: one value a plane, whatever the number of spatial axes.
+/// `MaxUnpool`: every maximum back at its place, zeros elsewhere. The places count in a tensor of the pooled one's former shape, which
+/// lies at the beginning of a larger output where `output_shape` asks for one.
+///
+/// # Errors
+/// Places outside, or an output that is too small.
+pub(super) fn max_unpool(args: &Args) -> Result<Tensor> {
+    let (x, places) = (args.tensor(0)?, args.tensor(1)?.as_i64()?);
+    let [n, c, spatial @ ..] = x.shape() else {
+        return Err(Error::bad_input(format!("an input of shape {:?} has no planes", x.shape())));
+    };
+    let rank = spatial.len();
+    let kernel = list(args, "kernel_shape", rank, 1, 1)?;
+    let steps = Steps::of(args, rank)?;
+    let mut inner = vec![*n, *c];
+    for i in 0..rank {
+        let full = (spatial[i].max(1) - 1).saturating_mul(steps.strides[i]).saturating_add(kernel[i]);
+        let length = full.checked_sub(steps.pads[i] + steps.pads[i + rank]);
+        inner.push(length.ok_or_else(|| Error::bad_input("the padding is larger than the output"))?);
+    }
+    let shape = match args.optional(2) {
+        Some(t) => integers(t)?.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect(),
+        None => inner.clone(),
+    };
+    if shape.len() != inner.len() || inner.iter().zip(&shape).any(|(i, o)| i > o) || places.len() != x.len() {
+        return Err(Error::bad_input(format!("places of {:?} do not fit an output of {shape:?}", x.shape())));
+    }
+    let (total, mut out) = (count(&inner)?, vec![0.0; count(&shape)?]);
+    for (&v, &place) in x.as_f32()?.iter().zip(places) {
+        let mut at = usize::try_from(place).ok().filter(|&p| p < total).ok_or_else(|| Error::bad_input("a place lies outside of the output"))?;
+        let (mut flat, mut step) = (0, 1);
+        for (&i, &o) in inner.iter().zip(&shape).rev() {
+            flat += at % i * step;
+            at /= i;
+            step *= o;
+        }
+        out[flat] = v;
+    }
+    Tensor::f32(shape, out)
+}
+
+/// `GlobalAveragePool`, `GlobalMaxPool` and `GlobalLpPool`: one value a plane, whatever the number of spatial axes.
 pub(super) fn global_pool_node(args: &Args) -> Result<Tensor> {
     let x = args.tensor(0)?;
     let [n, c, spatial @ ..] = x.shape() else {
@@ -93,6 +133,10 @@ pub(super) fn global_pool_node(args: &Args) -> Result<Tensor> {
     let planes = x.as_f32()?.chunks_exact(size);
     let out = match args.node.op_type() {
         "GlobalMaxPool" => planes.map(|p| p.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m || v.is_nan() { v } else { m })).collect(),
+        "GlobalLpPool" => {
+            let p = args.int_or("p", 2).max(1) as f64;
+            planes.map(|v| v.iter().map(|&x| f64::from(x).abs().powf(p)).sum::<f64>().powf(1.0 / p) as f32).collect()
+        }
         _ => planes.map(|p| (sum(p) / size as f64) as f32).collect(),
     };
     let mut shape = vec![*n, *c];

@@ -187,9 +187,9 @@ proptest! {
     #[test]
     fn nothing_panics(
         op in prop::sample::select([OPERATORS, eval::OPERATORS].concat()),
-        inputs in prop::collection::vec(prop::option::weighted(0.9, any_tensor()), 0..5),
-        lists in prop::collection::vec((prop::sample::select(vec!["axes", "pads", "strides", "dilations", "kernel_shape", "perm", "split", "starts", "ends"]), prop::collection::vec(-2i64..4, 0..5)), 0..4),
-        numbers in prop::collection::vec((prop::sample::select(vec!["axis", "group", "keepdims", "ceil_mode", "to", "transA", "num_outputs", "start", "end"]), -2i64..8), 0..3),
+        inputs in prop::collection::vec(prop::option::weighted(0.9, any_tensor()), 0..7),
+        lists in prop::collection::vec((prop::sample::select(vec!["axes", "pads", "strides", "dilations", "kernel_shape", "perm", "split", "starts", "ends", "output_padding", "output_shape"]), prop::collection::vec(-2i64..4, 0..5)), 0..4),
+        numbers in prop::collection::vec((prop::sample::select(vec!["axis", "group", "keepdims", "ceil_mode", "to", "transA", "num_outputs", "start", "end", "p", "size", "num_groups", "hidden_size", "num_heads", "q_num_heads", "kv_num_heads", "K", "N"]), -2i64..8), 0..3),
         opset in 7i64..22,
     ) {
         let mut node = pb::NodeProto::new();
