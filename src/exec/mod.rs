@@ -7,12 +7,16 @@
 //! same bits on any number of threads.
 
 mod conv;
+mod conv_transpose;
 mod depthwise;
 mod executor;
 mod matmul;
 mod norm;
 mod pool;
+mod quantized;
+mod recurrent;
 mod softmax;
+mod volume;
 mod window;
 
 pub use conv::{ConvSpec, conv, im2col};
@@ -28,8 +32,9 @@ use crate::{Error, Result};
 /// The operators that [`eval_node`] knows beyond [`eval::OPERATORS`].
 #[rustfmt::skip]
 pub const OPERATORS: &[&str] = &[
-    "AveragePool", "BatchNormalization", "Conv", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization",
-    "LayerNormalization", "LogSoftmax", "MatMul", "MaxPool", "Softmax",
+    "AveragePool", "BatchNormalization", "Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm", "GlobalAveragePool", "GlobalMaxPool",
+    "GroupNormalization", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization", "LogSoftmax", "LpNormalization", "LpPool", "MatMul",
+    "MatMulInteger", "MaxPool", "MeanVarianceNormalization", "QLinearConv", "QLinearMatMul", "RMSNormalization", "RNN", "Softmax",
 ];
 
 /// Evaluates one node of operator set `opset` on `inputs` (`None`: an optional input left out).
@@ -42,36 +47,69 @@ pub fn eval_node(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>]) -
     if let Some(outputs) = eval::eval(node, opset, inputs)? {
         return Ok(outputs);
     }
-    heavy(node, opset, inputs).map_err(|e| e.context(label(node)))
+    let outputs = eval::widened(node, inputs, |inputs| heavy(node, opset, inputs).map(Some)).map_err(|e| e.context(label(node)))?;
+    outputs.ok_or_else(|| Error::bad_input("the operator gave nothing").context(label(node)))
 }
 
 fn heavy(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
     eval::checked(inputs)?;
     let args = Args::new(node, opset, inputs);
-    let known = matches!(node.domain(), "" | "ai.onnx");
-    let output = match node.op_type() {
-        "LayerNormalization" if known => return norm::layer_norm(&args),
-        "Conv" if known => {
-            let (x, w) = (args.tensor(0)?, args.tensor(1)?);
-            conv(x, w, args.optional(2), &ConvSpec::new(node, x.shape(), w.shape())?)
-        }
-        "Gemm" if known => matmul::gemm_node(&args),
-        "MatMul" if known => matmul(args.tensor(0)?, args.tensor(1)?),
-        "MaxPool" | "AveragePool" if known => pool::pool_node(&args),
-        "GlobalAveragePool" | "GlobalMaxPool" if known => pool::global_pool_node(&args),
-        "BatchNormalization" if known => norm::batch_norm(&args),
-        "InstanceNormalization" if known => norm::instance_norm(&args),
-        "Softmax" | "LogSoftmax" if known => softmax::softmax_node(&args),
-        _ => {
-            let domain = if known { String::new() } else { format!(" of the operator domain `{}`", node.domain()) };
-            return Err(Error::bad_input(format!("the reference execution does not support this operator{domain}")).hint(format!(
-                "supported are {} and {}",
-                OPERATORS.join(", "),
-                eval::OPERATORS.join(", ")
-            )));
-        }
+    let output = match (node.domain(), node.op_type()) {
+        ("com.microsoft", "MatMulNBits") => quantized::matmul_nbits(&args),
+        ("" | "ai.onnx", op) => match op {
+            "LayerNormalization" => return norm::layer_norm(&args),
+            "RNN" | "GRU" | "LSTM" => return recurrent::recurrent(&args),
+            "MaxPool" | "AveragePool" | "LpPool" => return pool_any(&args),
+            "Conv" => conv_any(node, opset, args.tensor(0)?, args.tensor(1)?, args.optional(2)),
+            "ConvTranspose" => conv_transpose::conv_transpose(&args),
+            "Gemm" => matmul::gemm_node(&args),
+            "MatMul" => matmul(args.tensor(0)?, args.tensor(1)?),
+            "MatMulInteger" => quantized::matmul_integer(&args),
+            "QLinearMatMul" => quantized::qlinear_matmul(&args),
+            "ConvInteger" => quantized::conv_integer(&args),
+            "QLinearConv" => quantized::qlinear_conv(&args),
+            "GlobalAveragePool" | "GlobalMaxPool" => pool::global_pool_node(&args),
+            "BatchNormalization" => norm::batch_norm(&args),
+            "InstanceNormalization" => norm::instance_norm(&args),
+            "GroupNormalization" => norm::group_norm(&args),
+            "RMSNormalization" => norm::rms_norm(&args),
+            "LpNormalization" => norm::lp_norm(&args),
+            "LRN" => norm::lrn(&args),
+            "MeanVarianceNormalization" => norm::mean_variance(&args),
+            "Softmax" | "LogSoftmax" => softmax::softmax_node(&args),
+            _ => return Err(unsupported(node)),
+        },
+        _ => return Err(unsupported(node)),
     };
     output.map(|t| vec![t])
+}
+
+/// A convolution over one or two spatial axes by the fast kernels, over more by the definition.
+fn conv_any(node: &pb::NodeProto, opset: i64, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if x.shape().len() > 4 {
+        return volume::conv(&Args::new(node, opset, &[Some(x), Some(w), bias]));
+    }
+    conv(x, w, bias, &ConvSpec::new(node, x.shape(), w.shape())?)
+}
+
+/// Pooling over one or two spatial axes of floats by the fast kernels, everything else by the definition.
+fn pool_any(args: &Args) -> Result<Vec<Tensor>> {
+    let x = args.tensor(0)?;
+    let positions = args.node.output.get(1).is_some_and(|o| !o.is_empty());
+    if x.shape().len() > 4 || positions || args.node.op_type() == "LpPool" || x.dtype() != crate::tensor::DType::F32 {
+        return volume::pool(args);
+    }
+    pool::pool_node(args).map(|t| vec![t])
+}
+
+fn unsupported(node: &pb::NodeProto) -> Error {
+    let domain =
+        if matches!(node.domain(), "" | "ai.onnx") { String::new() } else { format!(" of the operator domain `{}`", node.domain()) };
+    Error::bad_input(format!("the reference execution does not support this operator{domain}")).hint(format!(
+        "supported are {} and {}",
+        OPERATORS.join(", "),
+        eval::OPERATORS.join(", ")
+    ))
 }
 
 #[cfg(test)]

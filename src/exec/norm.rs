@@ -84,6 +84,121 @@ pub(super) fn layer_norm(args: &Args) -> Result<Vec<Tensor>> {
     Ok(outputs)
 }
 
+/// `RMSNormalization`: `x / √(mean(x²) + ε) · scale` over the axes from `axis` (−1 when not given) on.
+///
+/// # Errors
+/// The scale does not broadcast to the input.
+pub(super) fn rms_norm(args: &Args) -> Result<Tensor> {
+    let x = args.tensor(0)?;
+    let axis = axis(args.int_or("axis", -1), x.shape().len())?;
+    let row: usize = x.shape()[axis..].iter().product();
+    let epsilon = f64::from(args.float_or("epsilon", 1e-5));
+    let mut out = x.as_f32()?.to_vec();
+    for row in out.chunks_exact_mut(row.max(1)) {
+        let square = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() / row.len() as f64;
+        let factor = (1.0 / (square + epsilon).sqrt()) as f32;
+        row.iter_mut().for_each(|v| *v *= factor);
+    }
+    crate::model::eval::multiply(&Tensor::f32(x.shape(), out)?, args.tensor(1)?)
+}
+
+/// `GroupNormalization`: groups of channels by their own mean and variance, then scale and bias per channel (per group before
+/// operator set 21).
+///
+/// # Errors
+/// Groups or parameters that do not fit the channels.
+pub(super) fn group_norm(args: &Args) -> Result<Tensor> {
+    let x = args.tensor(0)?;
+    let groups = usize::try_from(args.int_or("num_groups", 0)).unwrap_or(0);
+    let (&[n, channels, ref spatial @ ..], true) = (x.shape(), groups > 0) else {
+        return Err(Error::bad_input(format!("{groups} groups of an input of shape {:?}", x.shape())));
+    };
+    if channels % groups != 0 {
+        return Err(Error::bad_input(format!("{channels} channels cannot be put into {groups} groups")));
+    }
+    let given = if args.opset < 21 { groups } else { channels };
+    let (scale, bias) = (per_channel(args, 1, given)?, per_channel(args, 2, given)?);
+    let plane = spatial.iter().product::<usize>().max(1);
+    let mut out = x.as_f32()?.to_vec();
+    for group in out.chunks_exact_mut((channels / groups * plane).max(1)) {
+        standardise(group, args.float_or("epsilon", 1e-5));
+    }
+    for (i, plane) in out.chunks_exact_mut(plane).enumerate().take(n * channels) {
+        let c = i % channels;
+        let at = if given == channels { c } else { c / (channels / groups) };
+        plane.iter_mut().for_each(|v| *v = *v * scale[at] + bias[at]);
+    }
+    Tensor::f32(x.shape(), out)
+}
+
+/// `LRN`: `x / (bias + alpha/size · Σ x²)^beta`, the sum over `size` neighbouring channels.
+///
+/// # Errors
+/// The input has no channels.
+pub(super) fn lrn(args: &Args) -> Result<Tensor> {
+    let x = args.tensor(0)?;
+    let &[_, channels, ref spatial @ ..] = x.shape() else {
+        return Err(Error::bad_input(format!("an input of shape {:?} has no channels", x.shape())));
+    };
+    let size =
+        usize::try_from(args.int_or("size", 0)).ok().filter(|&s| s > 0).ok_or_else(|| Error::bad_input("`size` must be positive"))?;
+    let (alpha, beta, bias) = (args.float_or("alpha", 1e-4), args.float_or("beta", 0.75), args.float_or("bias", 1.0));
+    let plane = spatial.iter().product::<usize>();
+    let v = x.as_f32()?;
+    let mut out = Vec::with_capacity(v.len());
+    for i in 0..v.len() {
+        let (c, at) = (i / plane % channels, i - i / plane % channels * plane);
+        let (low, high) = (c.saturating_sub((size - 1) / 2), (c + size / 2).min(channels - 1));
+        let squares: f32 = (low..=high).map(|c| v[at + c * plane].powi(2)).sum();
+        out.push(v[i] / (bias + alpha / size as f32 * squares).powf(beta));
+    }
+    Tensor::f32(x.shape(), out)
+}
+
+/// `LpNormalization`: each line along an axis divided by its norm of order 1 or 2; lines of zeros stay.
+///
+/// # Errors
+/// The axis does not exist.
+pub(super) fn lp_norm(args: &Args) -> Result<Tensor> {
+    let x = args.tensor(0)?;
+    let axis = axis(args.int_or("axis", -1), x.shape().len())?;
+    let (outer, n, inner) = crate::model::eval::around(x.shape(), axis);
+    let p = args.int_or("p", 2);
+    let mut out = x.as_f32()?.to_vec();
+    for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
+        let at = |k: usize| (o * n + k) * inner + i;
+        let values = (0..n).map(|k| f64::from(out[at(k)]));
+        let norm = if p == 1 { values.map(f64::abs).sum::<f64>() } else { values.map(|v| v * v).sum::<f64>().sqrt() };
+        if norm > 0.0 {
+            (0..n).for_each(|k| out[at(k)] = (f64::from(out[at(k)]) / norm) as f32);
+        }
+    }
+    Tensor::f32(x.shape(), out)
+}
+
+/// `MeanVarianceNormalization`: mean 0 and variance 1 over `axes` (0, 2, 3 when not given).
+///
+/// # Errors
+/// An axis does not exist.
+pub(super) fn mean_variance(args: &Args) -> Result<Tensor> {
+    use crate::onnx::Attributes;
+    let x = args.tensor(0)?;
+    let given = args.node.ints("axes").unwrap_or(&[0, 2, 3]);
+    let axes = given.iter().map(|&a| axis(a, x.shape().len())).collect::<Result<Vec<_>>>()?;
+    let kept: Vec<usize> = (0..x.shape().len()).filter(|a| !axes.contains(a)).collect();
+    let order = [&kept[..], &axes].concat();
+    let mut back = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(i, &a)| back[a] = i);
+    let moved = crate::model::eval::permute(x, &order)?;
+    let row: usize = axes.iter().map(|&a| x.shape()[a]).product();
+    let mut out = moved.as_f32()?.to_vec();
+    // The epsilon of ONNX's own definition.
+    out.chunks_exact_mut(row.max(1)).for_each(|row| {
+        standardise(row, 1e-9);
+    });
+    crate::model::eval::permute(&Tensor::f32(moved.shape(), out)?, &back)
+}
+
 /// Makes mean 0 and variance 1 (the population's, plus `epsilon`); returns the mean and the factor 1/√(var + ε).
 fn standardise(values: &mut [f32], epsilon: f32) -> (f32, f32) {
     let n = values.len() as f64;

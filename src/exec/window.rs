@@ -108,7 +108,7 @@ impl Window {
 }
 
 /// Length of a kernel with its gaps.
-fn extent(kernel: usize, dilation: usize) -> Result<usize> {
+pub(super) fn extent(kernel: usize, dilation: usize) -> Result<usize> {
     kernel
         .checked_sub(1)
         .and_then(|k| k.checked_mul(dilation))
@@ -118,16 +118,16 @@ fn extent(kernel: usize, dilation: usize) -> Result<usize> {
 }
 
 /// One spatial axis.
-struct Axis {
-    input: usize,
-    stride: usize,
-    extent: usize,
-    ceil: bool,
+pub(super) struct Axis {
+    pub(super) input: usize,
+    pub(super) stride: usize,
+    pub(super) extent: usize,
+    pub(super) ceil: bool,
 }
 
 impl Axis {
     /// Padding before, padding after, output length.
-    fn place(&self, auto_pad: &str, begin: usize, end: usize) -> Result<(usize, usize, usize)> {
+    pub(super) fn place(&self, auto_pad: &str, begin: usize, end: usize) -> Result<(usize, usize, usize)> {
         match auto_pad {
             "" | "NOTSET" => Ok((begin, end, self.output(begin, end)?)),
             "VALID" => Ok((0, 0, self.output(0, 0)?)),

@@ -43,6 +43,16 @@ impl Pairs {
     }
 }
 
+/// `a + b`, broadcast.
+pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    arithmetic("Add", a, b)
+}
+
+/// `a · b`, broadcast.
+pub(crate) fn multiply(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    arithmetic("Mul", a, b)
+}
+
 /// The operators on exactly two tensors.
 pub(super) fn pair(args: &Args) -> Result<Tensor> {
     let (a, b) = (args.tensor(0)?, args.tensor(1)?);

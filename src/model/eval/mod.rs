@@ -32,7 +32,8 @@ mod unary;
 mod unique;
 
 pub(crate) use args::{Args, integers, label};
-pub(crate) use cast::{f32_from_bf16, f32_from_f16};
+pub(crate) use binary::{add, multiply};
+pub(crate) use cast::{cast, f32_from_bf16, f32_from_f16};
 pub(crate) use halves::widened;
 pub(crate) use layout::{around, axis, broadcast, broadcast_strides, count};
 pub(crate) use movement::{join, part, permute};
