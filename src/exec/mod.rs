@@ -6,6 +6,7 @@
 //! All kernels use one thread; [`Executor::run_batched`] spreads fixed pieces of the batch over the cores. So the results are the
 //! same bits on any number of threads.
 
+mod attention;
 mod conv;
 mod conv_transpose;
 mod depthwise;
@@ -16,6 +17,7 @@ mod pool;
 mod quantized;
 mod recurrent;
 mod softmax;
+mod state;
 mod volume;
 mod window;
 
@@ -32,8 +34,8 @@ use crate::{Error, Result};
 /// The operators that [`eval_node`] knows beyond [`eval::OPERATORS`].
 #[rustfmt::skip]
 pub const OPERATORS: &[&str] = &[
-    "AveragePool", "BatchNormalization", "Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm", "GlobalAveragePool", "GlobalMaxPool",
-    "GroupNormalization", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization", "LogSoftmax", "LpNormalization", "LpPool", "MatMul",
+    "Attention", "AveragePool", "BatchNormalization", "CausalConvWithState", "Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm", "GlobalAveragePool", "GlobalMaxPool",
+    "GroupNormalization", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization", "LinearAttention", "LogSoftmax", "LpNormalization", "LpPool", "MatMul",
     "MatMulInteger", "MaxPool", "MeanVarianceNormalization", "QLinearConv", "QLinearMatMul", "RMSNormalization", "RNN", "Softmax",
 ];
 
@@ -57,6 +59,9 @@ fn heavy(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>]) -> Result
     let output = match (node.domain(), node.op_type()) {
         ("com.microsoft", "MatMulNBits") => quantized::matmul_nbits(&args),
         ("" | "ai.onnx", op) => match op {
+            "Attention" => return attention::attention(&args),
+            "LinearAttention" => return state::linear_attention(&args),
+            "CausalConvWithState" => return state::causal_conv(&args),
             "LayerNormalization" => return norm::layer_norm(&args),
             "RNN" | "GRU" | "LSTM" => return recurrent::recurrent(&args),
             "MaxPool" | "AveragePool" | "LpPool" => return pool_any(&args),
