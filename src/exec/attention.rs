@@ -1,4 +1,4 @@
-//! `Attention` and `RotaryEmbedding` (operator set 23 on).
+//! `Attention` (operator set 23 on).
 
 use super::softmax;
 use crate::model::eval::{Args, cast, count, integers, join, permute};
@@ -169,45 +169,4 @@ impl Given {
         }
         Ok(Given { values, columns: *columns, strides })
     }
-}
-
-/// `RotaryEmbedding`: pairs of elements of each head turned by angles that depend on the place: `(x₁·cos − x₂·sin, x₁·sin + x₂·cos)`.
-///
-/// # Errors
-/// The caches do not fit the heads, or a position lies outside of them.
-pub(super) fn rotary(args: &Args) -> Result<Tensor> {
-    let x = args.tensor(0)?;
-    let flat = x.shape().len() == 3;
-    let turned = heads(args, 0, "num_heads")?;
-    let &[batch, heads, length, size] = turned.shape() else {
-        return Err(Error::bad_input(format!("an input of shape {:?} has no heads", x.shape())));
-    };
-    let width = usize::try_from(args.int_or("rotary_embedding_dim", 0)).unwrap_or(usize::MAX);
-    let width = if width == 0 { size } else { width };
-    let half = width / 2;
-    let (cosines, sines) = (args.tensor(1)?, args.tensor(2)?);
-    let positions = args.optional(3).map(integers).transpose()?;
-    let places = match &positions {
-        Some(p) if p.len() == batch * length => cosines.shape().first().copied().unwrap_or(0),
-        None => batch * length,
-        Some(p) => return Err(Error::bad_input(format!("{} positions do not fit {batch} sequences of {length}", p.len()))),
-    };
-    let (cosines, sines) = (cosines.as_f32()?, sines.as_f32()?);
-    if width > size || width % 2 != 0 || places.checked_mul(half).is_none_or(|n| cosines.len() != n || sines.len() != n) {
-        return Err(Error::bad_input(format!("the cosines and sines do not fit heads of {size}, of which {width} turn")));
-    }
-    let interleaved = args.int_or("interleaved", 0) != 0;
-    let mut out = turned.as_f32()?.to_vec();
-    for (row, head) in out.chunks_exact_mut(size.max(1)).enumerate() {
-        let token = row / (heads * length) * length + row % length;
-        let place = positions.as_ref().map_or(Some(token), |p| usize::try_from(p[token]).ok()).filter(|&p| p < places);
-        let place = place.ok_or_else(|| Error::bad_input("a position lies outside of the cosines and sines"))?;
-        for i in 0..half {
-            let (cos, sin) = (cosines[place * half + i], sines[place * half + i]);
-            let (a, b) = if interleaved { (2 * i, 2 * i + 1) } else { (i, i + half) };
-            (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
-        }
-    }
-    let y = Tensor::f32(turned.shape(), out)?;
-    if flat { permute(&y, &[0, 2, 1, 3])?.reshaped(x.shape().to_vec()) } else { Ok(y) }
 }

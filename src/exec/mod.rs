@@ -25,6 +25,7 @@ mod recurrent;
 mod run;
 mod softmax;
 mod sparse;
+mod state;
 mod volume;
 mod window;
 
@@ -43,9 +44,10 @@ use arena::Arena;
 /// The operators that [`eval_node`] knows beyond [`eval::OPERATORS`].
 #[rustfmt::skip]
 pub const OPERATORS: &[&str] = &[
-    "Attention", "AveragePool", "BatchNormalization", "Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool",
-    "GroupNormalization", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization", "LogSoftmax", "LpNormalization", "LpPool", "MatMul",
-    "MatMulInteger", "MaxPool", "MaxUnpool", "MeanVarianceNormalization", "QLinearConv", "QLinearMatMul", "RMSNormalization", "RNN", "RotaryEmbedding", "Softmax",
+    "Attention", "AveragePool", "BatchNormalization", "CausalConvWithState", "Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm",
+    "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN", "LSTM",
+    "LayerNormalization", "LinearAttention", "LogSoftmax", "LpNormalization", "LpPool", "MatMul", "MatMulInteger", "MaxPool",
+    "MaxUnpool", "MeanVarianceNormalization", "QLinearConv", "QLinearMatMul", "RMSNormalization", "RNN", "Softmax",
 ];
 
 /// Evaluates one node of operator set `opset` on `inputs` (`None`: an optional input left out).
@@ -79,8 +81,9 @@ fn heavy(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>], arena: &m
         ("com.microsoft", "MatMulNBits") => quantized::matmul_nbits(&args),
         ("" | "ai.onnx", op) => match op {
             "Attention" => return attention::attention(&args),
-            "RotaryEmbedding" => attention::rotary(&args),
             "MaxUnpool" => pool::max_unpool(&args),
+            "LinearAttention" => return state::linear_attention(&args),
+            "CausalConvWithState" => return state::causal_conv(&args),
             "LayerNormalization" => return norm::layer_norm(&args),
             "RNN" | "GRU" | "LSTM" => return recurrent::recurrent(&args),
             "MaxPool" | "AveragePool" | "LpPool" => return pool_any(&args),
