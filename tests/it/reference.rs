@@ -17,52 +17,7 @@ const STORED: &str = "tests/fixtures/zoo/judged.json";
 const UNCHECKED: &str = "sparse weights";
 
 /// Creatures that the reference execution need not run yet. Those that it runs must be right all the same.
-const REFUSED: &[&str] = &[
-    "U-Net",
-    "transposed convolutions",
-    "Pad and Resize",
-    "resized to a skip",
-    "pooling",
-    "pixel shuffle",
-    "group norms",
-    "heads of a detector",
-    "decoder",
-    "norms in one node",
-    "activations of transformers",
-    "rotary and einsum",
-    "LSTM",
-    "GRU",
-    "RNN",
-    "recurrent chain",
-    "table with two inputs",
-    "ranking",
-    "indices",
-    "weights worked out",
-    "sparse weights",
-    "sparse Constant",
-    "If with a constant",
-    "If that is worked out",
-    "If by the shape",
-    "Loop with a count",
-    "Loop with a condition",
-    "Scan",
-    "functions",
-    "functions of functions",
-    "sequences",
-    "optionals",
-    "blocks of four bits",
-    "QLinearConv",
-    "QLinearMatMul",
-    "integer layers",
-    "MatMulNBits",
-    "operator set 7",
-    "operator set 8",
-    "operator set 9",
-    "operator set 10",
-    "operator set 11",
-    "volume",
-    "sixteen bits",
-];
+const REFUSED: &[&str] = &[];
 
 fn stored() -> Value {
     serde_json::from_str(&std::fs::read_to_string(repository(STORED)).unwrap()).unwrap()
