@@ -3,7 +3,8 @@
 //! A run makes and drops a few large buffers per node. Given back to the system, each costs page faults when it is made anew; kept,
 //! they are warm.
 
-use crate::tensor::{Data, Tensor};
+use super::value::Item;
+use crate::tensor::Data;
 
 /// Buffers of dropped activations, for one thread.
 #[derive(Debug, Default)]
@@ -32,8 +33,9 @@ impl Arena {
     }
 
     /// Keeps the memory of a tensor that nobody needs any more.
-    pub(super) fn give(&mut self, tensor: Tensor) {
-        if let Data::F32(buffer) = tensor.into_data()
+    pub(super) fn give(&mut self, item: Item) {
+        if let Item::Tensor(tensor) = item
+            && let Data::F32(buffer) = tensor.into_data()
             && buffer.capacity() >= LEAST
         {
             if self.free.len() == MOST {

@@ -3,6 +3,7 @@
 use super::control::Limit;
 use super::program::Program;
 use super::run::{Context, Watch};
+use super::value::{Item, View};
 use crate::model::eval::{join, part};
 use crate::onnx::{self, pb};
 use crate::tensor::Tensor;
@@ -70,7 +71,8 @@ impl Executor {
             &slots,
             &mut Watch { slots: &[], see: &mut |_, _| Ok(()) },
         )?;
-        Ok(wanted.iter().map(|&name| name.to_owned()).zip(found).collect())
+        let named = |(&name, item): (&&str, Item)| Ok((name.to_owned(), item.into_tensor().map_err(|e| e.context(format!("`{name}`")))?));
+        wanted.iter().zip(found).map(named).collect()
     }
 
     /// Runs in chunks along the first axis of all `inputs`, on all cores, and joins the results along theirs.
@@ -193,14 +195,14 @@ impl Executor {
     }
 
     /// The slots of `inputs` with their tensors.
-    fn given<'a>(&self, inputs: &[(&str, &'a Tensor)]) -> Result<Vec<(usize, &'a Tensor)>> {
+    fn given<'a>(&self, inputs: &[(&str, &'a Tensor)]) -> Result<Vec<(usize, View<'a>)>> {
         let slot = |name: &str| match self.slot(name)? {
             slot if self.program.folded.contains(&slot) => {
                 Err(Error::bad_input(format!("the constant `{name}` cannot be fed: others were worked out from it")))
             }
             slot => Ok(slot),
         };
-        inputs.iter().map(|&(name, t)| Ok((slot(name)?, t))).collect()
+        inputs.iter().map(|&(name, t)| Ok((slot(name)?, View::Tensor(t)))).collect()
     }
 
     fn slot(&self, name: &str) -> Result<usize> {

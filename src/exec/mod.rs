@@ -23,9 +23,13 @@ mod program;
 mod quantized;
 mod recurrent;
 mod run;
+mod scan;
+mod sequence;
 mod softmax;
 mod sparse;
+mod stacks;
 mod state;
+mod value;
 mod volume;
 mod window;
 
@@ -62,7 +66,10 @@ pub fn eval_node(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>]) -
 
 /// True for a standard operator that runs without being written out as others.
 fn knows(op: &str) -> bool {
-    matches!(op, "If" | "Loop" | "Scan") || OPERATORS.contains(&op) || eval::OPERATORS.contains(&op)
+    matches!(op, "If" | "Loop" | "Scan" | "SequenceMap")
+        || sequence::OPERATORS.contains(&op)
+        || OPERATORS.contains(&op)
+        || eval::OPERATORS.contains(&op)
 }
 
 /// [`eval_node`] with memory from `arena`.

@@ -108,7 +108,8 @@ pub(super) fn max_unpool(args: &Args) -> Result<Tensor> {
     }
     let (total, mut out) = (count(&inner)?, vec![0.0; count(&shape)?]);
     for (&v, &place) in x.as_f32()?.iter().zip(places) {
-        let mut at = usize::try_from(place).ok().filter(|&p| p < total).ok_or_else(|| Error::bad_input("a place lies outside of the output"))?;
+        let mut at =
+            usize::try_from(place).ok().filter(|&p| p < total).ok_or_else(|| Error::bad_input("a place lies outside of the output"))?;
         let (mut flat, mut step) = (0, 1);
         for (&i, &o) in inner.iter().zip(&shape).rev() {
             flat += at % i * step;

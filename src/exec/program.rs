@@ -1,8 +1,10 @@
 //! A graph made ready to run: names resolved to slots, constants worked out, inner graphs prepared, functions written out.
 
-use super::control::{Body, Limit, declared};
+use super::control::{Body, Limit};
 use super::functions::Flat;
 use super::run::Context;
+use super::sequence::nothing_of;
+use super::value::View;
 use crate::onnx::{self, pb, tensor_from_proto};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -103,14 +105,14 @@ impl Program {
                 let outer = captures.iter().map(|(name, slot)| (name.clone(), self.constants[*slot].clone())).collect();
                 let program = Program::build(&graph, flat, outer, depth + 1)?;
                 let captures = captures.iter().filter_map(|(name, outer)| Some((*outer, program.slot(name)?))).collect();
-                let declared = graph.output.iter().map(declared).collect();
+                let declared = graph.output.iter().map(nothing_of).collect();
                 bodies.push(Body { attribute: attribute.name().to_owned(), program, captures, declared });
             }
         }
         let outputs = proto.output.iter().map(|name| self.slot_for(name)).collect();
         let node = Node { proto, opset, inputs, outputs, bodies };
         if node.reads().all(|slot| self.constants[slot].is_some())
-            && let Ok(made) = self.fold(&node)
+            && let Some(made) = self.fold(&node)
         {
             for (slot, t) in node.outputs.iter().zip(made) {
                 if let &Some(slot) = slot {
@@ -128,10 +130,11 @@ impl Program {
         Ok(())
     }
 
-    /// The outputs of a node that reads constants only.
-    fn fold(&self, node: &Node) -> Result<Vec<Tensor>> {
-        let value = |slot: usize| self.constants.get(slot).and_then(Option::as_deref);
-        Context::new(Limit::default()).node(node, &value)
+    /// The outputs of a node that reads constants only, if it can be evaluated and gives tensors.
+    fn fold(&self, node: &Node) -> Option<Vec<Tensor>> {
+        let value = |slot: usize| self.constants.get(slot).and_then(Option::as_deref).map(View::Tensor);
+        let made = Context::new(Limit::default()).node(node, &value).ok()?;
+        made.into_iter().map(|item| item.into_tensor().ok()).collect()
     }
 
     /// The slot of `name`, made when it is new; `None` for the empty name of an input that is left out.

@@ -2,9 +2,11 @@
 
 use super::arena::Arena;
 use super::control::{self, Limit};
-use super::in_place;
 use super::program::{Node, Program};
+use super::value::{Item, View};
+use super::{in_place, sequence};
 use crate::model::eval::label;
+use crate::onnx::Attributes;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -16,22 +18,22 @@ pub(super) struct Context {
 
 /// A value of a run: what the caller lent, or what a node made.
 pub(super) enum Value<'a> {
-    Lent(&'a Tensor),
-    Made(Tensor),
+    Lent(View<'a>),
+    Made(Item),
 }
 
 impl Value<'_> {
-    fn get(&self) -> &Tensor {
+    fn get(&self) -> View<'_> {
         match self {
-            Value::Lent(t) => t,
-            Value::Made(t) => t,
+            Value::Lent(view) => *view,
+            Value::Made(item) => item.view(),
         }
     }
 
-    fn take(self) -> Tensor {
+    fn take(self) -> Item {
         match self {
-            Value::Lent(t) => t.clone(),
-            Value::Made(t) => t,
+            Value::Lent(view) => view.item(),
+            Value::Made(item) => item,
         }
     }
 }
@@ -43,9 +45,9 @@ pub(super) struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn look(&mut self, slot: usize, t: &Tensor) -> Result<usize> {
+    fn look(&mut self, slot: usize, value: View) -> Result<usize> {
         let indices = self.slots.iter().enumerate().filter(|&(_, &s)| s == slot);
-        indices.map(|(i, _)| (self.see)(i, t)).try_fold(0, |n, seen| seen.map(|()| n + 1))
+        indices.map(|(i, _)| (self.see)(i, value.tensor()?)).try_fold(0, |n, seen| seen.map(|()| n + 1))
     }
 }
 
@@ -55,12 +57,17 @@ impl Context {
     }
 
     /// Evaluates one node; `value` gives the tensor in a slot.
-    pub(super) fn node<'t>(&mut self, node: &Node, value: &dyn Fn(usize) -> Option<&'t Tensor>) -> Result<Vec<Tensor>> {
-        let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(|slot| slot.and_then(value)).collect();
-        if node.bodies.is_empty() {
-            return super::eval_in(&node.proto, node.opset, &inputs, &mut self.arena);
+    pub(super) fn node<'t>(&mut self, node: &Node, value: &dyn Fn(usize) -> Option<View<'t>>) -> Result<Vec<Item>> {
+        let inputs: Vec<Option<View>> = node.inputs.iter().map(|slot| slot.and_then(value)).collect();
+        let named = |e: Error| e.context(label(&node.proto));
+        if !node.bodies.is_empty() {
+            return control::node(self, node, &inputs, value).map_err(named);
         }
-        control::node(self, node, &inputs, value).map_err(|e| e.context(label(&node.proto)))
+        if node.proto.is_standard() && sequence::OPERATORS.contains(&node.proto.op_type()) {
+            return Ok(vec![sequence::eval(&node.proto, &inputs).map_err(named)?]);
+        }
+        let tensors = inputs.iter().map(|i| i.map(View::tensor).transpose()).collect::<Result<Vec<_>>>().map_err(named)?;
+        Ok(super::eval_in(&node.proto, node.opset, &tensors, &mut self.arena)?.into_iter().map(Item::Tensor).collect())
     }
 
     /// Runs the nodes of `program` that lead from the `given` slots to the `wanted` ones.
@@ -70,11 +77,11 @@ impl Context {
     pub(super) fn run<'a>(
         &mut self,
         program: &'a Program,
-        given: impl IntoIterator<Item = (usize, &'a Tensor)>,
+        given: impl IntoIterator<Item = (usize, View<'a>)>,
         wanted: &[usize],
         watch: &mut Watch,
-    ) -> Result<Vec<Tensor>> {
-        let mut values: Vec<Option<Value>> = program.constants.iter().map(|c| c.as_deref().map(Value::Lent)).collect();
+    ) -> Result<Vec<Item>> {
+        let mut values: Vec<Option<Value>> = program.constants.iter().map(|c| c.as_deref().map(|t| Value::Lent(View::Tensor(t)))).collect();
         for (slot, t) in given {
             values[slot] = Some(Value::Lent(t));
         }
@@ -89,12 +96,12 @@ impl Context {
         for node in plan {
             self.limit.step()?;
             let made = self.step(program, node, &mut values, &mut uses)?;
-            for (slot, t) in node.outputs.iter().zip(made) {
+            for (slot, item) in node.outputs.iter().zip(made) {
                 let Some(slot) = slot.filter(|&s| uses[s] > 0 && values[s].is_none()) else { continue };
-                uses[slot] -= watch.look(slot, &t)?;
+                uses[slot] -= watch.look(slot, item.view())?;
                 match uses[slot] {
-                    0 => self.arena.give(t),
-                    _ => values[slot] = Some(Value::Made(t)),
+                    0 => self.arena.give(item),
+                    _ => values[slot] = Some(Value::Made(item)),
                 }
             }
         }
@@ -104,9 +111,9 @@ impl Context {
             results.push(match values[slot].take() {
                 Some(value) if uses[slot] == 0 => value.take(),
                 Some(value) => {
-                    let t = value.get().clone();
+                    let item = value.get().item();
                     values[slot] = Some(value);
-                    t
+                    item
                 }
                 None => return Err(absent(program, slot)),
             });
@@ -118,22 +125,22 @@ impl Context {
     }
 
     /// Evaluates a node and frees what it was the last to read.
-    fn step(&mut self, program: &Program, node: &Node, values: &mut [Option<Value>], uses: &mut [usize]) -> Result<Vec<Tensor>> {
+    fn step(&mut self, program: &Program, node: &Node, values: &mut [Option<Value>], uses: &mut [usize]) -> Result<Vec<Item>> {
         if let Some(missing) = node.reads().find(|&slot| values[slot].is_none()) {
             return Err(absent(program, missing));
         }
-        if let Some(at) = in_place::candidate(node, |slot| uses[slot] == 1 && matches!(values[slot], Some(Value::Made(_))))
+        if let Some(at) = in_place::candidate(node, |slot| uses[slot] == 1 && matches!(values[slot], Some(Value::Made(Item::Tensor(_)))))
             && let Some(slot) = node.inputs[at]
-            && let Some(Value::Made(mut t)) = values[slot].take()
+            && let Some(Value::Made(Item::Tensor(mut t))) = values[slot].take()
         {
             let other = node.inputs.iter().enumerate().find(|&(i, _)| i != at).and_then(|(_, s)| *s);
-            let other = other.and_then(|s| values[s].as_ref()).map(Value::get);
+            let other = other.and_then(|s| values[s].as_ref()).and_then(|v| v.get().tensor().ok());
             if in_place::apply(node.proto.op_type(), at, &mut t, other) {
                 uses[slot] = 0;
                 self.release(node.reads().filter(|&s| s != slot), values, uses);
-                return Ok(vec![t]);
+                return Ok(vec![Item::Tensor(t)]);
             }
-            values[slot] = Some(Value::Made(t));
+            values[slot] = Some(Value::Made(Item::Tensor(t)));
         }
         let made = self.node(node, &|slot| values[slot].as_ref().map(Value::get))?;
         self.release(node.reads(), values, uses);
@@ -144,9 +151,9 @@ impl Context {
         for slot in slots {
             uses[slot] -= 1;
             if uses[slot] == 0
-                && let Some(Value::Made(t)) = values[slot].take()
+                && let Some(Value::Made(item)) = values[slot].take()
             {
-                self.arena.give(t);
+                self.arena.give(item);
             }
         }
     }

@@ -60,7 +60,6 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
             "test_quantizelinear_uint2",
         ],
     ),
-    ("optional values", &["test_optional*"]),
     ("rare operators: Col2Im, DeformConv", &["test_basic_deform*", "test_col2im*", "test_deform*"]),
     (
         "the test aligns the corners of a length that is not rounded, against the text of the specification",
@@ -163,6 +162,7 @@ fn compare(found: &Tensor, expected: &Tensor, absolute: f64) -> Result<(), Strin
         DType::F32 | DType::F64 => RELATIVE,
         // One unit in the last place, because the expected values were rounded at every step.
         DType::F16 => 1e-3,
+        DType::BF16 => 1.0 / 128.0,
         _ => return if found == expected { Ok(()) } else { Err(format!("{:?} instead of {:?}", found.data(), expected.data())) },
     };
     let (a, b) = (floats(found), floats(expected));
@@ -179,6 +179,7 @@ fn floats(t: &Tensor) -> Vec<f64> {
         Data::F32(v) => v.iter().map(|&x| x.into()).collect(),
         Data::F64(v) => v.clone(),
         Data::F16(v) => v.iter().map(|&x| half(x)).collect(),
+        Data::BF16(v) => v.iter().map(|&x| f32::from_bits(u32::from(x) << 16).into()).collect(),
         other => panic!("{other:?} is not compared as floats"),
     }
 }

@@ -54,7 +54,7 @@ pub const OPERATORS: &[&str] = &[
     "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Greater", "GreaterOrEqual", "GridSample", "HammingWindow",
     "HannWindow", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log",
     "Max", "Mean", "MelWeightMatrix", "Min", "Mish", "Mod", "Mul", "Neg", "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero",
-    "Not", "OneHot", "OptionalGetElement", "OptionalHasElement", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal",
+    "Not", "OneHot", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal",
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
     "ReduceSumSquare", "Relu", "Reshape", "Resize", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "Round", "STFT", "Scatter",
     "ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice",
@@ -157,9 +157,6 @@ fn single(args: &Args) -> Result<Tensor> {
         "Det" => determinant::determinant(args),
         "RotaryEmbedding" => rotary::embed(args),
         "SwiGLU" => rotary::swiglu(args),
-        // A tensor is an optional that holds something.
-        "OptionalHasElement" => Tensor::new(vec![], Data::Bool(vec![args.optional(0).is_some()])),
-        "OptionalGetElement" => args.tensor(0).cloned(),
         "BlackmanWindow" | "HammingWindow" | "HannWindow" => signal::window(args),
         "MelWeightMatrix" => signal::mel_weights(args),
         "DFT" => signal::dft(args),
