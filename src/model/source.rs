@@ -13,6 +13,8 @@ const MAX_CHAIN: usize = 32;
 #[derive(Clone)]
 pub struct Source<'m> {
     pub(super) constant: &'m pb::TensorProto,
+    /// What the graph calls it: the tensor inside a Constant node has no name of its own.
+    name: String,
     /// Operators between, the nearest to the constant first.
     through: Vec<&'m str>,
     /// Dimensions of the constant as integers or numbers (unpacked).
@@ -51,7 +53,7 @@ impl<'m> Source<'m> {
         };
         let stored = dims(constant);
         let axes = Some((0..stored.len()).collect());
-        let mut source = Source { constant, through: Vec::new(), shape: stored.clone(), stored, axes, numbers: None };
+        let mut source = Source { constant, name, through: Vec::new(), shape: stored.clone(), stored, axes, numbers: None };
         chain.iter().rev().try_for_each(|(scope, node)| source.pass(scope, node))?;
         Some(source)
     }
@@ -62,7 +64,7 @@ impl<'m> Source<'m> {
         let numbers = Numbers::nbits(names, node)?;
         let (_, rows, packing) = numbers.packed?;
         let (stored, shape) = (vec![rows, packing.row], vec![packing.row, rows]);
-        Some(Source { constant, through: Vec::new(), stored, shape, axes: Some(vec![1, 0]), numbers: Some(numbers) })
+        Some(Source { constant, name: node.input.get(1)?.clone(), through: Vec::new(), stored, shape, axes: Some(vec![1, 0]), numbers: Some(numbers) })
     }
 
     /// What one node on the way does to the view of the constant.
@@ -157,8 +159,8 @@ impl<'m> Source<'m> {
     }
 
     /// Name of the constant.
-    pub fn name(&self) -> &'m str {
-        self.constant.name()
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Dimensions as the operator reads them.

@@ -238,3 +238,6 @@ fn count(shape: &[usize]) -> Result<usize> {
         .try_fold(1usize, |n, &d| n.checked_mul(d))
         .ok_or_else(|| Error::bad_input(format!("a tensor of shape {shape:?} is too large")))
 }
+
+#[cfg(test)]
+mod tests;
