@@ -31,4 +31,9 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(!data.windows(SECRET.len()).any(|w| w == SECRET) || bytes.windows(SECRET.len()).any(|w| w == SECRET), "the secret was read");
     }
     let _ = model.to_bytes();
+    // What is saved elsewhere stands by itself.
+    let copy = model_path().with_file_name("copy.onnx");
+    if model.save(&copy).is_ok() {
+        Model::load(&copy).expect("what was saved can be read");
+    }
 });

@@ -129,18 +129,19 @@ pub fn layers(graph: &Graph<'_>, facts: &Facts) -> Result<Vec<Layer>> {
                 let channels = input_shape.get(1).copied().unwrap_or(0);
                 let kind = match group {
                     1 => LayerKind::Conv,
-                    g if g as usize == channels && g as usize == weight_shape[0] => LayerKind::DepthwiseConv,
+                    g if g as usize == channels && Some(&(g as usize)) == weight_shape.first() => LayerKind::DepthwiseConv,
                     _ => LayerKind::GroupedConv,
                 };
-                (kind, 0, 1, weight_shape[1..].iter().map(|&d| d as u64).product())
+                (kind, 0, 1, weight_shape.iter().skip(1).map(|&d| d as u64).product())
             }
             "Gemm" => {
                 let (o, i) = if node.int("transB") == Some(1) { (0, 1) } else { (1, 0) };
-                (LayerKind::Gemm, o, i, weight_shape[i] as u64)
+                (LayerKind::Gemm, o, i, weight_shape.get(i).map_or(0, |&d| d as u64))
             }
             _ => {
-                let rank = weight_shape.len();
-                (LayerKind::MatMul, rank - 1, rank - 2, weight_shape[rank - 2] as u64)
+                // A vector has one axis, which is summed over.
+                let inner = weight_shape.len().saturating_sub(2);
+                (LayerKind::MatMul, weight_shape.len().saturating_sub(1), inner, weight_shape.get(inner).map_or(0, |&d| d as u64))
             }
         };
         let weight = weight(graph, w, output_axis, input_axis)?;
