@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod architecture;
+mod budget;
 mod cli;
 mod costs;
 mod dataset;
@@ -11,6 +12,7 @@ mod floors;
 mod hostile;
 mod judge;
 mod measure;
+mod mutation;
 mod nodes;
 mod predictions;
 mod pruning;
@@ -18,6 +20,7 @@ mod quantization;
 mod reference;
 mod roundtrip;
 mod runner;
+mod seeds;
 mod support;
 mod sweep;
 mod upgrade;
