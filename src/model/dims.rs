@@ -98,6 +98,16 @@ impl Dims {
         Ok(symbols)
     }
 
+    /// The whole shapes among the given numbers, by the input's name.
+    ///
+    /// # Errors
+    /// As [`Dims::resolve`].
+    pub fn shapes(&self, inputs: &[&pb::ValueInfoProto]) -> Result<BTreeMap<String, Vec<usize>>> {
+        self.resolve(inputs)?;
+        let whole = self.given.iter().filter(|g| inputs.iter().any(|i| i.name() == g.name));
+        Ok(whole.map(|g| (g.name.clone(), g.numbers.clone())).collect())
+    }
+
     /// Dimensions of `input`; the error says which number is missing.
     pub(super) fn shape(&self, input: &pb::ValueInfoProto, symbols: &BTreeMap<String, usize>) -> std::result::Result<Vec<usize>, String> {
         let given = self.given.iter().find(|g| g.name == input.name());
