@@ -7,15 +7,20 @@ mod layers;
 
 use super::inputs::ModelFile;
 use super::{Global, print, print_json, text};
-use crate::compress::{Groups, prepare};
+use crate::compress::{Groups, prepare_within};
+use crate::model::clean::clean_within;
 use crate::model::{Dims, Facts, Given, Graph, Layer, Source, Totals, layers as list_layers, layers_with_sources, totals};
+use crate::onnx::Model;
 use crate::units::Bytes;
 use crate::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
 
 /// Models up to this size are loaded by every engine without being asked: larger ones take engines minutes and gigabytes.
-const ASK_ENGINES_UP_TO: u64 = 64 << 20;
+const ASK_ENGINES_UP_TO: u64 = 64_000_000;
+
+/// Weights that are worked out in the graph are, up to this many bytes, made plain to see what compression could do with them.
+const PLAIN_UP_TO: u64 = 64_000_000;
 
 /// Layers, parameters, multiply–adds, encodings, sizes, prune groups, and which engines load it.
 #[derive(Debug, clap::Args)]
@@ -64,10 +69,10 @@ impl<'m> Inspected<'m> {
 
 fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<()> {
     let model = Inspected::new(file, dims)?;
-    let rows = layers::rows(&model.layers)?;
-    let groups = group_rows(file, dims);
+    let rows = layers::rows(&model)?;
+    let (cleaning, groups) = cleaned(file, dims);
     let asked = args.engines || file.size.0 <= ASK_ENGINES_UP_TO;
-    let engines = if asked { engines::ask(file, &model.facts)? } else { Vec::new() };
+    let engines = if asked { engines::ask(file, dims)? } else { Vec::new() };
     let sums = &model.totals;
     if global.json {
         let groups = match &groups {
@@ -90,6 +95,7 @@ fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<(
             "engines": engines.iter().map(engines::Answer::json).collect::<Vec<_>>(),
             "unknown": unknown.collect::<Vec<_>>(),
             "stale_shapes": model.facts.stale(),
+            "cleaning": cleaning,
         });
         file::add_json(&mut object, file);
         return print_json(object);
@@ -107,19 +113,16 @@ fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<(
     }
     out += "\n";
     out += &layers::table(&rows, &sums.macs);
-    out += &file::text(file, &model.facts, &model.graph);
+    out += &file::text(file, &model);
+    if !cleaning.is_empty() {
+        out += "\ncleaning (what `compress` does first)\n";
+        cleaning.iter().for_each(|line| out += &format!("  {line}\n"));
+    }
     out += "\nprune groups (channels that go together)\n";
     match &groups {
-        Err(why) => out += &format!("  none: {why}\n"),
+        Err(why) => out += &format!("  none: {}\n", one_line(why)),
         Ok(groups) if groups.is_empty() => out += "  none: no layer makes channels\n",
-        Ok(groups) => {
-            for g in groups {
-                out += &match &g.frozen {
-                    None => format!("  {} channels: {}\n", g.channels, g.layers.join(" + ")),
-                    Some(why) => format!("  {} channels stay: {}: {why}\n", g.channels, g.layers.join(" + ")),
-                };
-            }
-        }
+        Ok(groups) => groups.iter().for_each(|g| out += &g.text()),
     }
     out += &layers::quantizable(&rows);
     out += "\nengines\n";
@@ -127,10 +130,28 @@ fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<(
         out += &format!("  not asked: the model is over {}; ask with --engines\n", Bytes(ASK_ENGINES_UP_TO));
     }
     engines.iter().for_each(|e| out += &e.text());
-    for (index, why) in model.facts.unknown() {
-        out += &format!("note: `{}`: {why}\n", model.graph.label(*index));
-    }
+    out += &unknown(&model);
     print(&out)
+}
+
+/// Nodes whose results have no known shape, by reason.
+fn unknown(model: &Inspected<'_>) -> String {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for (index, why) in model.facts.unknown() {
+        let label = model.graph.label(*index);
+        match reasons.iter_mut().find(|(reason, _)| reason == why) {
+            Some((_, labels)) => labels.push(label),
+            None => reasons.push((why, vec![label])),
+        }
+    }
+    let line = |(why, labels): &(&str, Vec<String>)| {
+        let first = labels.first().map_or("", String::as_str);
+        match labels.len() {
+            1 => format!("note: the shape of `{first}` is not known: {why}\n"),
+            n => format!("note: the shapes of {n} nodes from `{first}` on are not known: {why}\n"),
+        }
+    };
+    reasons.iter().map(line).collect()
 }
 
 struct GroupRow {
@@ -139,9 +160,27 @@ struct GroupRow {
     frozen: Option<String>,
 }
 
-/// The groups, or why there are none. Groups depend on shapes only; the prepared model shares its weights with the file.
-fn group_rows(file: &ModelFile, dims: &Dims) -> Result<Vec<GroupRow>> {
-    let (prepared, _) = prepare(&file.model)?;
+impl GroupRow {
+    fn text(&self) -> String {
+        let layers = self.layers.iter().map(|l| text::elided(l)).collect::<Vec<_>>().join(" + ");
+        match &self.frozen {
+            None => format!("  {} channels: {layers}\n", self.channels),
+            Some(why) => format!("  {} channels stay: {layers}: {why}\n", self.channels),
+        }
+    }
+}
+
+/// What cleaning does to the model, and the prune groups after it or why there are none. A copy shares its weights with the file.
+fn cleaned(file: &ModelFile, dims: &Dims) -> (Vec<String>, Result<Vec<GroupRow>>) {
+    let mut model = file.model.clone();
+    match clean_within(&mut model, PLAIN_UP_TO) {
+        Ok(lines) => (lines, group_rows(&model, dims)),
+        Err(e) => (Vec::new(), Err(e)),
+    }
+}
+
+fn group_rows(cleaned: &Model, dims: &Dims) -> Result<Vec<GroupRow>> {
+    let (prepared, _) = prepare_within(cleaned, PLAIN_UP_TO)?;
     let facts = Facts::infer_with(&prepared, dims)?;
     let graph = Graph::new(&prepared);
     let list = list_layers(&graph, &facts)?;

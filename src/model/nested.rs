@@ -25,8 +25,10 @@ pub(super) struct Names<'a, 'm> {
     producers: HashMap<&'m str, &'m pb::NodeProto>,
     constants: HashMap<&'m str, &'m pb::TensorProto>,
     around: Around<'a, 'm>,
-    /// Labels of the nodes that lead here, each followed by `/`; empty in the main graph.
+    /// Names of the nodes that lead here, each followed by `/`; empty in the main graph.
     pub(super) path: String,
+    /// Label of the outermost of them.
+    outermost: String,
     /// Why shapes are not known in here; `None` in the main graph.
     pub(super) inside: Option<String>,
 }
@@ -44,13 +46,27 @@ impl<'a, 'm> Names<'a, 'm> {
         let outputs = |n: &'m pb::NodeProto| n.output.iter().filter(|o| !o.is_empty()).map(move |o| (o.as_str(), n));
         let mut constants: HashMap<&str, &pb::TensorProto> = nodes.iter().filter_map(tensor_of_constant).collect();
         constants.extend(initializers.iter().map(|t| (t.name(), t)));
-        Names { producers: nodes.iter().flat_map(outputs).collect(), constants, around, path: String::new(), inside: None }
+        Names {
+            producers: nodes.iter().flat_map(outputs).collect(),
+            constants,
+            around,
+            path: String::new(),
+            outermost: String::new(),
+            inside: None,
+        }
     }
 
     /// The names of a model's main graph.
     pub(super) fn main(graph: &Graph<'m>) -> Self {
         let proto = graph.model().graph();
         Names::new(&proto.node, &proto.initializer, Around::Nothing)
+    }
+
+    /// What a node in here is called in the whole model: the way to it and its label, unless that tells the way itself.
+    pub(super) fn called(&self, label: &str) -> String {
+        let tells = |rest: &str| rest.starts_with(|c: char| !c.is_alphanumeric());
+        let told = !self.outermost.is_empty() && label.strip_prefix(&self.outermost).is_some_and(tells);
+        if told { label.to_owned() } else { format!("{}{label}", self.path) }
     }
 
     /// What `name` stands for; `None` for what is fed from outside.
@@ -120,22 +136,24 @@ impl<'m> Walk<'_, 'm> {
                 return Err(Error::bad_input("bodies and functions are nested too deeply, or stand for more than a million nodes"));
             }
             (self.visit)(names, index, node)?;
-            let path = format!("{}{}/", names.path, node_label(node, index));
-            let label = path.trim_end_matches('/');
+            let label = names.called(&node_label(node, index));
+            let outermost = if names.outermost.is_empty() { &label } else { &names.outermost };
             for body in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
                 let mut inner = Names::new(&body.node, &body.initializer, Around::Graph(names));
                 inner.inside = Some(match node.op_type() {
                     "If" => format!("it runs only when `{label}` takes its branch"),
                     op => format!("it runs once per turn of `{label}` ({op})"),
                 });
-                inner.path.clone_from(&path);
+                inner.path = format!("{label}/");
+                inner.outermost.clone_from(outermost);
                 self.nodes(&inner, &body.node, depth + 1)?;
             }
             if let Some(function) = self.functions.get(&(node.domain(), node.op_type())).copied() {
                 let given = function.input.iter().map(String::as_str).zip(node.input.iter().map(String::as_str)).collect();
                 let mut inner = Names::new(&function.node, &[], Around::Call(names, given));
                 inner.inside = Some(format!("it is inside the function `{}`, whose shapes are not kept", function.name()));
-                inner.path = path;
+                inner.path = format!("{label}/");
+                inner.outermost.clone_from(outermost);
                 self.nodes(&inner, &function.node, depth + 1)?;
             }
         }

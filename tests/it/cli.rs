@@ -36,6 +36,54 @@ fn inspect() {
     assert_eq!(json["engines"][0]["loads"], true);
 }
 
+/// Graphs in graphs, functions, recurrent layers, integers: everything is listed with what is known of it, and with the reason
+/// where something is not.
+#[test]
+fn inspect_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = [
+        "If with a constant",
+        "Loop with a count",
+        "functions",
+        "LSTM",
+        "decoder",
+        "QLinearConv",
+        "integer layers",
+        "MatMulNBits",
+        "blocks of four bits",
+        "weights worked out",
+        "sequences",
+        "operator set 7",
+    ];
+    let mut text = String::new();
+    for creature in crate::zoo::creatures().into_iter().filter(|c| names.contains(&c.name)) {
+        let file = folder.path().join(format!("{}.onnx", creature.name));
+        std::fs::write(&file, &creature.bytes).unwrap();
+        let out = joulefront(&["inspect", file.to_str().unwrap()]);
+        assert_eq!(out.code, Some(0), "{}", out.stderr);
+        text += &format!("{}\n\n", out.stdout.replace(folder.path().to_str().unwrap(), "FOLDER"));
+        let json = joulefront(&["inspect", "--json", file.to_str().unwrap()]).json();
+        assert!(json["layers"].is_array() && json["engines"][0]["engine"].as_str().unwrap().starts_with("tract"));
+    }
+    insta::assert_snapshot!("inspect_anything", text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+}
+
+#[test]
+fn inspect_compares_two_models_layer_by_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("small.onnx");
+    let (out, resnet) = (out.to_str().unwrap(), "models/fashion-resnet8.onnx");
+    let made = joulefront(&["compress", resnet, "-o", out, "--prune-channels", "50%", "--weight-bits", "8", "--data", "none", "--quiet"]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let text = joulefront(&["inspect", resnet, "--diff", out]);
+    assert_eq!(text.code, Some(0), "{}", text.stderr);
+    insta::assert_snapshot!("inspect_diff", text.stdout.replace(folder.path().to_str().unwrap(), "FOLDER"));
+    let json = joulefront(&["inspect", resnet, "--diff", out, "--json"]).json();
+    assert_eq!(json["changed_layers"].as_array().unwrap().len(), 10);
+    let same = joulefront(&["inspect", resnet, "--diff", resnet]);
+    assert!(same.stdout.starts_with("A and B have the same layers with the same weights; nothing else differs"), "{}", same.stdout);
+}
+
 #[test]
 fn compress_says_what_it_did_and_writes_a_smaller_model() {
     let folder = tempfile::tempdir().unwrap();

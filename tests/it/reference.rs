@@ -87,7 +87,7 @@ fn difference(got: &Tensor, expect: &Value) -> Option<String> {
 }
 
 /// What the reference execution gives for all outputs.
-fn execute(creature: &Creature) -> joulefront::Result<Vec<(String, Tensor)>> {
+pub(crate) fn execute(creature: &Creature) -> joulefront::Result<Vec<(String, Tensor)>> {
     let model = Model::from_bytes(&creature.bytes, creature.name)?;
     let outputs: Vec<String> = model.graph().output.iter().map(|o| o.name().to_owned()).collect();
     let inputs: Vec<(&str, &Tensor)> = creature.inputs.iter().map(|(name, t)| (name.as_str(), t)).collect();

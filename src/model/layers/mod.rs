@@ -183,7 +183,7 @@ fn layer<'m>(
     let mut weights = weights.into_iter();
     let layer = Layer {
         node: in_main.then_some(index),
-        name: format!("{}{}", names.path, node_label(node, index)),
+        name: names.called(&node_label(node, index)),
         operator: kind::operator(node),
         kind: plan.kind,
         macs: macs::macs(names, index, node, plan.kind, facts),
