@@ -83,8 +83,8 @@ impl Dims {
                         given.numbers
                     )));
                 }
-                for (d, &n) in dims.iter().zip(&given.numbers).filter(|(d, _)| !d.dim_param().is_empty()) {
-                    set(d.dim_param(), n)?;
+                for (d, &n) in dims.iter().zip(&given.numbers).filter(|(d, _)| !symbol(d).is_empty()) {
+                    set(symbol(d), n)?;
                 }
             } else if let ([n], true) = (given.numbers.as_slice(), inputs.iter().any(|i| has_symbol(i, &given.name))) {
                 set(&given.name, *n)?;
@@ -113,8 +113,8 @@ impl Dims {
         let given = self.given.iter().find(|g| g.name == input.name());
         let dim = |(axis, dim): (usize, &pb::tensor_shape_proto::Dimension)| {
             let number = given.map(|g| g.numbers.get(axis).copied().unwrap_or(1));
-            let symbol = symbols.get(dim.dim_param()).copied();
-            fixed(dim).or(number).or(symbol).or((axis == 0).then_some(self.batch)).ok_or_else(|| match dim.dim_param() {
+            let named = symbols.get(symbol(dim)).copied();
+            fixed(dim).or(number).or(named).or((axis == 0).then_some(self.batch)).ok_or_else(|| match symbol(dim) {
                 "" => format!("dimension {axis} of input `{}` is open: give its shape with `--shape {}=…`", input.name(), input.name()),
                 symbol => format!("dimension `{symbol}` of input `{}` is open: give it with `--shape {symbol}=N`", input.name()),
             })
@@ -123,17 +123,22 @@ impl Dims {
     }
 }
 
+/// The name of an open dimension, or "". `?` names none, though some exporters (paddle2onnx) write it as if it were one.
+pub(super) fn symbol(dim: &pb::tensor_shape_proto::Dimension) -> &str {
+    Some(dim.dim_param()).filter(|&s| s != "?").unwrap_or("")
+}
+
 fn fixed(dim: &pb::tensor_shape_proto::Dimension) -> Option<usize> {
     usize::try_from(dim.dim_value()).ok().filter(|&d| d > 0)
 }
 
 fn has_symbol(input: &pb::ValueInfoProto, name: &str) -> bool {
-    input.type_.tensor_type.shape.dim.iter().any(|d| d.dim_param() == name)
+    input.type_.tensor_type.shape.dim.iter().any(|d| symbol(d) == name)
 }
 
 /// Dimensions as people write them: numbers, symbols, `?`.
 fn shown(dims: &[pb::tensor_shape_proto::Dimension]) -> String {
-    let one = |d: &pb::tensor_shape_proto::Dimension| match (fixed(d), d.dim_param()) {
+    let one = |d: &pb::tensor_shape_proto::Dimension| match (fixed(d), symbol(d)) {
         (Some(n), _) => n.to_string(),
         (None, "") => "?".to_owned(),
         (None, symbol) => symbol.to_owned(),
@@ -172,5 +177,11 @@ mod tests {
             let e = infer(texts).unwrap_err().to_string();
             assert!(e.contains(says), "{texts:?}: {e}");
         }
+        // Two that are both called `?` are two.
+        let mut model = model;
+        let dims = &mut model.graph_mut().input[0].type_.mut_or_insert_default().tensor_type.mut_or_insert_default().shape;
+        dims.mut_or_insert_default().dim[2..].iter_mut().for_each(|d| d.set_dim_param("?".into()));
+        let facts = Facts::infer_with(&model, &Dims::batch(1).with("input=3x1x49x16".parse().unwrap())).unwrap();
+        assert_eq!(facts.shape("input"), Some(&[3, 1, 49, 16][..]));
     }
 }
