@@ -16,7 +16,6 @@ use crate::tensor::Tensor;
 use crate::units::{Seconds, si};
 use crate::{Error, ErrorKind, Result, atomic};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -140,9 +139,8 @@ fn cases(args: &Args, files: &[ModelFile]) -> Result<Vec<Case>> {
             for &threads in &args.threads {
                 for &batch in &args.batch {
                     let fit = data.as_ref().map(|data| file.check_fits(data)).transpose()?.unwrap_or_default();
-                    let (mut dims, shapes) = given(args, file)?;
-                    dims.extend(fit.dims);
-                    let options = LoadOptions { batch: batch as usize, threads: threads as usize, dims, shapes };
+                    let mut options = LoadOptions { batch: batch as usize, threads: threads as usize, ..shaped(args, file)? };
+                    options.dims.extend(fit.dims);
                     let samples = samples(args, file, data.as_ref().map(|data| (data, &fit.inputs[..])), engine, &options)?;
                     let conditions = if several { format!(" ({engine}, {threads} threads, batch {batch})") } else { String::new() };
                     let subject = Subject {
@@ -160,13 +158,13 @@ fn cases(args: &Args, files: &[ModelFile]) -> Result<Vec<Case>> {
     Ok(out)
 }
 
-/// What `--shape` says of the model's dimensions: symbols, and whole inputs.
-fn given(args: &Args, file: &ModelFile) -> Result<(BTreeMap<String, usize>, BTreeMap<String, Vec<usize>>)> {
+/// How the model is loaded but for threads and batch: what `--shape` says of its symbols and of whole inputs.
+fn shaped(args: &Args, file: &ModelFile) -> Result<LoadOptions> {
     let graph = Graph::new(&file.model);
     let inputs: Vec<_> = graph.inputs().collect();
     let dims = args.shape.iter().cloned().fold(Dims::batch(1), Dims::with);
     let named = |e: Error| e.context(format!("`{}`", file.name()));
-    Ok((dims.resolve(&inputs).map_err(named)?, dims.shapes(&inputs).map_err(named)?))
+    Ok(LoadOptions { dims: dims.resolve(&inputs).map_err(named)?, shapes: dims.shapes(&inputs).map_err(named)?, ..LoadOptions::default() })
 }
 
 /// Real samples where there is a dataset, else seeded random numbers of the model's shapes.

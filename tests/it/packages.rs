@@ -55,14 +55,10 @@ const STATE: (&str, Given) = ("state", Given::Signal(&[2, 1, 128]));
 const REFUSED: &[(&str, &str, &str)] = &[
     ("ch_PP-OCRv4_rec_infer", "tract", "dimension 2 of input `x` is not stated"),
     ("ch_ppocr_mobile_v2.0_cls_infer", "tract", "dimension 2 of input `x` is not stated"),
-    ("silero_vad", "execute", "(If): the reference execution does not support this operator"),
     ("silero_vad", "tract", "dimension 1 of input `input` is not stated"),
-    ("silero_vad_16k_op15", "execute", "(If): the reference execution does not support this operator"),
     ("silero_vad_16k_op15", "tract", "`state` is fixed to batches of 2"),
     ("silero_vad_16k_sequence", "tract", "`h` is fixed to batches of 1"),
-    ("silero_vad_half", "execute", "(If): the reference execution does not support this operator"),
     ("silero_vad_half", "tract", "`state` is fixed to batches of 2"),
-    ("silero_vad_op18_ifless", "execute", "(If): the reference execution does not support this operator"),
     ("silero_vad_op18_ifless", "tract", "`state` is fixed to batches of 2"),
     ("silero_vad_openvino_16k", "tract", "`state` is fixed to batches of 2"),
 ];
@@ -137,7 +133,8 @@ fn packaged_models_infer_execute_and_run_or_say_why_not() {
     for (file, creature) in &models {
         let truth = &judged["models"][creature.name]["outputs"];
         assert!(truth.is_object(), "{}: {}", creature.name, judged["models"][creature.name]["refused"]);
-        let answers = [("infer", infers(creature, truth)), ("execute", executes(creature, truth)), ("tract", runs_in_tract(file, creature))];
+        let answers =
+            [("infer", infers(creature, truth)), ("execute", executes(creature, truth)), ("tract", runs_in_tract(file, creature))];
         for (question, answer) in answers {
             let Err(why) = answer else { continue };
             match REFUSED.iter().find(|(model, q, part)| (*model, *q) == (creature.name, question) && why.contains(part)) {
