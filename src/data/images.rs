@@ -9,7 +9,8 @@ use super::input::{Frame, Resize};
 use super::source::{broken, open_regular, printable, within};
 use crate::{Error, Result};
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ const ENDINGS: [&str; 10] = ["png", "jpg", "jpeg", "webp", "bmp", "pnm", "ppm", 
 const MAX_FILES: usize = 16 << 20;
 /// The most classes a folder may have.
 const MAX_CLASSES: usize = 1 << 20;
-/// The most bytes one image may take, as a file or decoded: a small file can declare, and deliver, gigabytes.
+/// The most bytes one image may take, as a file, or decoded and converted: a small file can declare, and deliver, gigabytes.
 const MAX_IMAGE_BYTES: u64 = 256 << 20;
 /// The most pixels an image may have between the steps of resizing, where each takes 16 bytes.
 const MAX_RESIZED_PIXELS: u64 = 16 << 20;
@@ -161,22 +162,30 @@ fn decode(path: &Path, frame: &Frame, out: &mut Vec<u8>) -> Result<()> {
     limits.max_alloc = Some(MAX_IMAGE_BYTES);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
-    if decoder.total_bytes() > MAX_IMAGE_BYTES {
-        let (width, height) = decoder.dimensions();
+    let (width, height) = decoder.dimensions();
+    // What is decoded, and the RGB and grey values it becomes where the file has another form than the model takes.
+    let wanted = if frame.channels == 1 { ColorType::L8 } else { ColorType::Rgb8 };
+    let converted = if decoder.color_type() == wanted { 0 } else { (u64::from(width) * u64::from(height)).saturating_mul(4) };
+    if decoder.total_bytes().saturating_add(converted) > MAX_IMAGE_BYTES {
         return Err(Error::bad_input(format!("an image of {width}×{height} pixels is more than can be decoded")));
     }
-    let orientation = if frame.upright { Some(decoder.orientation().map_err(damaged)?) } else { None };
+    let orientation = if frame.upright { decoder.orientation().map_err(damaged)? } else { Orientation::NoTransforms };
+    // An image of the wrong size is refused before it is decoded.
+    let plan = Plan::new(if turned(orientation) { (height, width) } else { (width, height) }, frame)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    if let Some(orientation) = orientation {
-        image.apply_orientation(orientation);
-    }
-    let plan = Plan::new((image.width(), image.height()), frame)?;
+    image.apply_orientation(orientation);
     if frame.channels == 1 {
         put(plan.apply(grey(image)).as_raw(), 1, frame, out);
     } else {
         put(plan.apply(image.into_rgb8()).as_raw(), 3, frame, out);
     }
     Ok(())
+}
+
+/// Whether width and height change places.
+fn turned(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
 }
 
 /// Whether the last scan of a JPEG file has an end. The decoder makes grey of what is missing; within a scan the bytes of the

@@ -17,9 +17,9 @@ pub struct Input {
     layout: Layout,
     resize: Option<Resize>,
     orientation: Orientation,
-    /// One per channel.
+    /// One per channel, or one for all.
     mean: Vec<f64>,
-    /// One per channel.
+    /// One per channel, or one for all.
     std: Vec<f64>,
 }
 
@@ -95,9 +95,10 @@ impl Input {
         self.scale
     }
 
-    /// (mean, std) of each channel.
+    /// (mean, std) of each channel, over and over; what is the same for all channels stands there once.
     pub(super) fn channels(&self) -> impl Iterator<Item = (f64, f64)> + Clone {
-        self.mean.iter().copied().zip(self.std.iter().copied())
+        let many = self.mean.len().max(self.std.len());
+        self.mean.iter().copied().cycle().zip(self.std.iter().copied().cycle()).take(many)
     }
 
     /// Elements that follow each other in one channel before the next one's begin.
@@ -214,14 +215,14 @@ fn resize(value: &toml::Value) -> Result<Resize> {
     }
 }
 
-/// One number for each channel: from as many, from one for all, or the default.
+/// One number for each channel, or one for all. It is not repeated: a shape may declare billions of channels.
 fn per_channel(key: &str, given: Option<Vec<f64>>, default: f64, channels: usize) -> Result<Vec<f64>> {
     let given = given.unwrap_or_else(|| vec![default]);
     if let Some(x) = given.iter().find(|x| !x.is_finite()) {
         return Err(Error::bad_input(format!("`{key}` holds {x}, which is not a finite number")));
     }
     match given.as_slice() {
-        [one] => Ok(vec![*one; channels]),
+        [_] => Ok(given),
         all if all.len() == channels => Ok(given),
         all => Err(Error::bad_input(format!(
             "`{key}` has {} numbers for {channels} channels (first axis of `shape`, or last with `layout = \"HWC\"`)",

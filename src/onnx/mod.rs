@@ -106,6 +106,7 @@ impl Model {
     }
 
     /// The whole model as the bytes of one file; data from other files is inside. The same model always gives the same bytes.
+    /// Read again it may keep fields that this program does not know in another order, as protobuf allows.
     ///
     /// # Errors
     /// The message is over protobuf's 2 GB, or the data of a tensor was not read.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod architecture;
+mod budget;
 mod clean;
 mod cli;
 mod costs;
@@ -12,6 +13,7 @@ mod floors;
 mod hostile;
 mod judge;
 mod measure;
+mod mutation;
 mod nodes;
 mod predictions;
 mod pruning;
@@ -19,6 +21,7 @@ mod quantization;
 mod reference;
 mod roundtrip;
 mod runner;
+mod seeds;
 mod support;
 mod sweep;
 mod upgrade;

@@ -2,9 +2,9 @@
 
 use super::death::{Tail, cause};
 use super::program::{ARGUMENT, Program};
-use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request, WireSpec};
+use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request};
 use crate::engine::{LoadOptions, Spec};
-use crate::tensor::{Data, Tensor};
+use crate::tensor::Tensor;
 use crate::units::Seconds;
 use crate::{Error, ErrorKind, Result};
 use std::io::{self, BufRead, BufReader, Write};
@@ -112,9 +112,8 @@ impl Runner {
         })?;
         match loaded {
             (Reply::Loaded { inputs, outputs, before, load_ns }, _) => {
-                let specs = |wire: &[WireSpec]| wire.iter().map(WireSpec::spec).collect::<Option<Vec<_>>>();
-                let (Some(inputs), Some(outputs)) = (specs(&inputs), specs(&outputs)) else {
-                    return Err(runner.nonsense("an unknown element type"));
+                let (Some(inputs), Some(outputs)) = (protocol::specs(&inputs), protocol::specs(&outputs)) else {
+                    return Err(runner.nonsense("an unknown element type, or dimensions that no memory could hold"));
                 };
                 (runner.inputs, runner.outputs) = (inputs, outputs);
                 (runner.before, runner.load) = (before, seconds(load_ns));
@@ -197,23 +196,14 @@ impl Runner {
     /// Types or shapes do not fit, the outputs have no batch dimension, the engine fails, the child crashes or hangs.
     pub fn infer(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let samples = inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(0);
-        let specs: Vec<Spec> = self.inputs.iter().map(|s| with_samples(s, samples)).collect();
+        let specs: Vec<Spec> = self.inputs.iter().map(|s| protocol::with_samples(s, samples)).collect();
         crate::engine::check_inputs(&specs, inputs)?;
         let payload: Vec<u8> = inputs.iter().flat_map(|t| crate::onnx::elements_to_le(t.data())).collect();
         let (reply, bytes) = self.ask(&Request::Infer { samples }, &payload)?;
-        let mut floats = bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b));
-        let shapes: Vec<_> = self.outputs.iter().map(|s| with_samples(s, samples).shape).collect();
-        let expected: usize = shapes.iter().map(|s| s.iter().product::<usize>()).sum();
-        if reply != Reply::Inferred || bytes.len() != expected * 4 {
-            return Err(self.nonsense(&format!("{reply:?} with {} bytes instead of {}", bytes.len(), expected * 4)));
+        match protocol::outputs(&self.outputs, samples, &bytes).filter(|_| reply == Reply::Inferred) {
+            Some(outputs) => Ok(outputs),
+            None => Err(self.nonsense(&format!("{reply:?} with {} bytes, which are not the outputs for {samples} samples", bytes.len()))),
         }
-        shapes
-            .into_iter()
-            .map(|shape| {
-                let count = shape.iter().product();
-                Tensor::new(shape, Data::F32(floats.by_ref().take(count).collect()))
-            })
-            .collect()
     }
 
     /// Memory so far.
@@ -308,14 +298,6 @@ fn seconds(ns: u64) -> Seconds {
 
 fn lock(tail: &Mutex<Tail>) -> MutexGuard<'_, Tail> {
     tail.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn with_samples(spec: &Spec, samples: usize) -> Spec {
-    let mut spec = spec.clone();
-    if let Some(first) = spec.shape.first_mut() {
-        *first = samples;
-    }
-    spec
 }
 
 /// Reads replies in a thread of its own, so that waiting for one can end; the thread ends with the child's stdout.

@@ -123,11 +123,22 @@ impl From<&Spec> for WireSpec {
 }
 
 impl WireSpec {
-    /// `None` for a type that this side does not know.
-    pub(super) fn spec(&self) -> Option<Spec> {
+    /// `None` for a type that this side does not know, and for dimensions whose product no memory could hold.
+    fn spec(&self) -> Option<Spec> {
         let dtype = DType::ALL.into_iter().find(|t| t.name() == self.dtype)?;
+        bytes(&self.shape)?;
         Some(Spec { name: self.name.clone(), dtype, shape: self.shape.clone() })
     }
+}
+
+/// What the child says of the model's inputs or outputs; `None` when some of it cannot be.
+pub(super) fn specs(wire: &[WireSpec]) -> Option<Vec<Spec>> {
+    wire.iter().map(WireSpec::spec).collect()
+}
+
+/// Bytes of a tensor of the widest type, axes of length 0 counted as 1, so that a first axis may be replaced.
+fn bytes(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(8usize, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n <= isize::MAX as usize)
 }
 
 /// Writes the header line of a message whose payload has `payload` bytes; the caller sends these next.
@@ -161,6 +172,29 @@ pub(super) fn read_message<T: DeserializeOwned>(from: &mut impl BufRead) -> io::
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} of {expected} bytes came", payload.len())));
     }
     Ok(Some((header.body, payload)))
+}
+
+/// The outputs for `samples` samples, as float32, that `payload` is; `None` when it is longer or shorter.
+pub(super) fn outputs(specs: &[Spec], samples: usize, payload: &[u8]) -> Option<Vec<Tensor>> {
+    let (mut floats, rest) = payload.as_chunks();
+    let mut tensors = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let shape = with_samples(spec, samples).shape;
+        bytes(&shape)?;
+        let (own, others) = floats.split_at_checked(shape.iter().product())?;
+        floats = others;
+        tensors.push(Tensor::new(shape, Data::F32(own.iter().map(|&b| f32::from_le_bytes(b)).collect())).ok()?);
+    }
+    (floats.is_empty() && rest.is_empty()).then_some(tensors)
+}
+
+/// The same for `samples` samples.
+pub(super) fn with_samples(spec: &Spec, samples: usize) -> Spec {
+    let mut spec = spec.clone();
+    if let Some(first) = spec.shape.first_mut() {
+        *first = samples;
+    }
+    spec
 }
 
 /// The tensor of `spec` that `bytes` are.
@@ -224,6 +258,21 @@ mod tests {
             assert_eq!(read_message::<Request>(&mut from).unwrap(), Some(expect));
         }
         assert_eq!(read_message::<Request>(&mut from).unwrap(), None);
+    }
+
+    #[test]
+    fn outputs_that_are_not_there_are_none() {
+        let spec = |shape: &[usize]| WireSpec { name: "y".into(), dtype: "float32".into(), shape: shape.to_vec() };
+        let known = specs(&[spec(&[1, 2]), spec(&[1])]).unwrap();
+        let payload: Vec<u8> = [1.0f32, 2.0, 3.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let read = outputs(&known, 1, &payload).unwrap();
+        assert_eq!((read[0].as_f32().unwrap(), read[1].as_f32().unwrap()), (&[1.0, 2.0][..], &[3.0][..]));
+        assert!(outputs(&known, 1, &payload[..11]).is_none() && outputs(&known, 2, &payload).is_none());
+        assert!(outputs(&known[..1], 1, &payload).is_none(), "longer than the outputs");
+        // Products that wrap around to something small must not pass.
+        assert!(specs(&[spec(&[1 << 32, 1 << 32])]).is_none() && specs(&[spec(&[0, usize::MAX])]).is_none());
+        assert!(outputs(&known, usize::MAX / 2 + 1, &payload).is_none());
+        assert!(specs(&[WireSpec { dtype: "float1".into(), ..spec(&[1]) }]).is_none());
     }
 
     #[test]
