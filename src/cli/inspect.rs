@@ -14,13 +14,14 @@ use crate::onnx::Model;
 use crate::units::Bytes;
 use crate::{Error, Result};
 use serde_json::json;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// Models up to this size are loaded by every engine without being asked: larger ones take engines minutes and gigabytes.
 const ASK_ENGINES_UP_TO: u64 = 64_000_000;
 
 /// Weights that are worked out in the graph are, up to this many bytes, made plain to see what compression could do with them.
-const PLAIN_UP_TO: u64 = 64_000_000;
+const PLAIN_UP_TO: u64 = 16_000_000;
 
 /// Layers, parameters, multiply–adds, encodings, sizes, prune groups, and which engines load it.
 #[derive(Debug, clap::Args)]
@@ -69,14 +70,14 @@ impl<'m> Inspected<'m> {
 
 fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<()> {
     let model = Inspected::new(file, dims)?;
-    let rows = layers::rows(&model)?;
-    let (cleaning, groups) = cleaned(file, dims);
+    let prepared = Prepared::new(file, dims);
+    let rows = layers::rows(&model, &prepared)?;
     let asked = args.engines || file.size.0 <= ASK_ENGINES_UP_TO;
     let engines = if asked { engines::ask(file, dims)? } else { Vec::new() };
     let sums = &model.totals;
     if global.json {
-        let groups = match &groups {
-            Ok(groups) => groups.iter().map(|g| json!({"layers": g.layers, "channels": g.channels, "frozen": g.frozen})).collect(),
+        let groups = match &prepared.found {
+            Ok((groups, _)) => groups.iter().map(|g| json!({"layers": g.layers, "channels": g.channels, "frozen": g.frozen})).collect(),
             Err(_) => Vec::new(),
         };
         let unknown = model.facts.unknown().iter().map(|(i, why)| json!({"node": model.graph.label(*i), "why": why}));
@@ -95,7 +96,7 @@ fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<(
             "engines": engines.iter().map(engines::Answer::json).collect::<Vec<_>>(),
             "unknown": unknown.collect::<Vec<_>>(),
             "stale_shapes": model.facts.stale(),
-            "cleaning": cleaning,
+            "cleaning": prepared.cleaning,
         });
         file::add_json(&mut object, file);
         return print_json(object);
@@ -114,15 +115,17 @@ fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<(
     out += "\n";
     out += &layers::table(&rows, &sums.macs);
     out += &file::text(file, &model);
-    if !cleaning.is_empty() {
+    if !prepared.cleaning.is_empty() {
         out += "\ncleaning (what `compress` does first)\n";
-        cleaning.iter().for_each(|line| out += &format!("  {line}\n"));
+        prepared.cleaning.iter().for_each(|line| out += &format!("  {line}\n"));
     }
     out += "\nprune groups (channels that go together)\n";
-    match &groups {
+    match &prepared.found {
         Err(why) => out += &format!("  none: {}\n", one_line(why)),
-        Ok(groups) if groups.is_empty() => out += "  none: no layer makes channels\n",
-        Ok(groups) => groups.iter().for_each(|g| out += &g.text()),
+        Ok((_, layers)) if layers.is_empty() => out += "  none: there are no layers\n",
+        Ok((groups, _)) if groups.is_empty() && !model.facts.unknown().is_empty() => out += "  none: shapes are not known\n",
+        Ok((groups, _)) if groups.is_empty() => out += "  none: the channels of these layers are not followed\n",
+        Ok((groups, _)) => groups.iter().for_each(|g| out += &g.text()),
     }
     out += &layers::quantizable(&rows);
     out += "\nengines\n";
@@ -170,27 +173,43 @@ impl GroupRow {
     }
 }
 
-/// What cleaning does to the model, and the prune groups after it or why there are none. A copy shares its weights with the file.
-fn cleaned(file: &ModelFile, dims: &Dims) -> (Vec<String>, Result<Vec<GroupRow>>) {
-    let mut model = file.model.clone();
-    match clean_within(&mut model, PLAIN_UP_TO) {
-        Ok(lines) => (lines, group_rows(&model, dims)),
-        Err(e) => (Vec::new(), Err(e)),
-    }
+/// What compression would start from.
+struct Prepared {
+    /// What cleaning does to the model.
+    cleaning: Vec<String>,
+    /// Prune groups and layers after it, or why compression cannot begin.
+    found: Result<(Vec<GroupRow>, Vec<Layer>)>,
 }
 
-fn group_rows(cleaned: &Model, dims: &Dims) -> Result<Vec<GroupRow>> {
-    let (prepared, _) = prepare_within(cleaned, PLAIN_UP_TO)?;
-    let facts = Facts::infer_with(&prepared, dims)?;
-    let graph = Graph::new(&prepared);
-    let list = list_layers(&graph, &facts)?;
-    let found = Groups::find(&graph, &facts, &list)?;
-    let rows = found.groups.into_iter().filter(|g| !g.producers.is_empty()).map(|g| GroupRow {
-        layers: g.producers.iter().filter_map(|&i| list.get(i)).map(|l| l.name.clone()).collect(),
-        channels: g.channels,
-        frozen: g.frozen,
-    });
-    Ok(rows.collect())
+impl Prepared {
+    /// A copy of the model shares its weights with the file.
+    fn new(file: &ModelFile, dims: &Dims) -> Self {
+        let mut model = file.model.clone();
+        match clean_within(&mut model, PLAIN_UP_TO) {
+            Ok(cleaning) => Prepared { cleaning, found: Self::find(&model, dims) },
+            Err(e) => Prepared { cleaning: Vec::new(), found: Err(e) },
+        }
+    }
+
+    fn find(cleaned: &Model, dims: &Dims) -> Result<(Vec<GroupRow>, Vec<Layer>)> {
+        let (prepared, _) = prepare_within(cleaned, PLAIN_UP_TO)?;
+        let facts = Facts::infer_with(&prepared, dims)?;
+        let graph = Graph::new(&prepared);
+        let list = list_layers(&graph, &facts)?;
+        let found = Groups::find(&graph, &facts, &list)?;
+        let rows = found.groups.into_iter().filter(|g| !g.producers.is_empty()).map(|g| GroupRow {
+            layers: g.producers.iter().filter_map(|&i| list.get(i)).map(|l| l.name.clone()).collect(),
+            channels: g.channels,
+            frozen: g.frozen,
+        });
+        Ok((rows.collect(), list))
+    }
+
+    /// Why compression leaves each layer alone, by the name of its output.
+    fn reasons(&self) -> HashMap<&str, Option<String>> {
+        let layers = self.found.as_ref().map_or(&[][..], |(_, layers)| layers);
+        layers.iter().map(|l| (l.output.as_str(), l.editable().err())).collect()
+    }
 }
 
 /// An error with its hint on one line.

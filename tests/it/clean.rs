@@ -177,6 +177,9 @@ fn every_step_says_what_it_did() {
     check("If by the shape", &["always takes its then branch"], &["If"]);
     check("names in common", &["always takes its then branch"], &["If"]);
     check("chains", &["stood behind", "Concat", "Cast"], &["Cast", "Transpose", "Reshape", "Concat", "Constant", "Split"]);
+    check("sparse weights", &["1 sparse constant became dense"], &[]);
+    check("sparse Constant", &["1 constant that stood behind Constant became plain"], &["Constant"]);
+    check("weights worked out", &["stood behind Concat, Slice"], &["Concat", "Slice"]);
     check("stale", &["2 stated shapes dropped"], &[]);
     check("operator set 7", &["no longer listed as inputs"], &[]);
     check("copies", &["4 Identity nodes removed", "1 Dropout node removed", "2 nodes removed"], &["Exp"]);

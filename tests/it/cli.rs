@@ -52,6 +52,9 @@ fn inspect_anything() {
         "MatMulNBits",
         "blocks of four bits",
         "weights worked out",
+        "sparse weights",
+        "sparse Constant",
+        "sixteen bits",
         "sequences",
         "operator set 7",
     ];

@@ -1,6 +1,6 @@
 //! The table of layers.
 
-use super::Inspected;
+use super::{Inspected, Prepared};
 use crate::cli::text;
 use crate::model::{Encoding, Layer, LayerKind, Macs, Source, Storage};
 use crate::{Error, Result};
@@ -13,12 +13,20 @@ pub(super) struct Row<'a> {
     zeros: u64,
     /// How what it reads besides weights is encoded: `u8 per tensor`; empty where nothing says it.
     input: String,
+    /// Why compression leaves it alone.
+    untouched: Option<String>,
     /// What is wrong with the scales or zero points.
     wrong: Option<String>,
 }
 
 /// One row per layer.
-pub(super) fn rows<'a>(model: &'a Inspected<'_>) -> Result<Vec<Row<'a>>> {
+pub(super) fn rows<'a>(model: &'a Inspected<'_>, prepared: &Prepared) -> Result<Vec<Row<'a>>> {
+    let reasons = prepared.reasons();
+    let untouched = |layer: &Layer| match &prepared.found {
+        Err(why) => Some(why.to_string()),
+        // A layer that cleaning takes away, or gives another name, has its own reason.
+        Ok(_) => reasons.get(layer.output.as_str()).cloned().unwrap_or_else(|| layer.editable().err()),
+    };
     let row = |(layer, sources): &'a (Layer, Vec<Source<'_>>)| {
         let zeros = sources.iter().map(Source::zeros).sum::<Result<u64>>()?;
         let wrong = sources.iter().find_map(|s| s.encoding().err());
@@ -26,7 +34,7 @@ pub(super) fn rows<'a>(model: &'a Inspected<'_>) -> Result<Vec<Row<'a>>> {
             Ok(input) => (input, None),
             Err(e) => ("not valid".to_owned(), Some(e)),
         };
-        Ok(Row { layer, zeros, input, wrong: wrong.or(bad_input).map(|e: Error| e.to_string()) })
+        Ok(Row { layer, zeros, input, untouched: untouched(layer), wrong: wrong.or(bad_input).map(|e: Error| e.to_string()) })
     };
     model.layers.iter().map(row).collect()
 }
@@ -69,7 +77,7 @@ impl Row<'_> {
             "macs": l.macs.as_ref().ok(),
             "macs_unknown": l.macs.as_ref().err(),
             "encoding_invalid": self.wrong,
-            "not_compressed_because": l.editable().err(),
+            "not_compressed_because": self.untouched,
         })
     }
 
@@ -125,9 +133,13 @@ const SHARE: usize = 8;
 
 /// Which layers `compress` rewrites, and why not the others.
 pub(super) fn quantizable(rows: &[Row<'_>]) -> String {
-    let refused: Vec<(&str, String)> = rows.iter().filter_map(|r| Some((r.layer.name.as_str(), r.layer.editable().err()?))).collect();
+    let refused: Vec<(&str, String)> = rows.iter().filter_map(|r| Some((r.layer.name.as_str(), r.untouched.clone()?))).collect();
     let able = rows.len() - refused.len();
-    let mut out = format!("\nweights that can be quantized or zeroed: {able} of {} layers\n", rows.len());
+    if rows.is_empty() {
+        return String::new();
+    }
+    let layers = if rows.len() == 1 { "layer" } else { "layers" };
+    let mut out = format!("\nweights that can be quantized or zeroed: {able} of {} {layers}\n", rows.len());
     // Layers with the same reason stand together, in the order of the first.
     let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
     for (name, why) in refused {

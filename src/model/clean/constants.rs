@@ -34,18 +34,22 @@ const EXACT: &[&str] =
 const LAYERS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "BatchNormalization"];
 
 /// Bytes that chains may take for each byte that the file's constants have: a few hostile nodes can stand for gigabytes.
-const GROWTH: u64 = 8;
+const GROWTH: u64 = 16;
+
+/// Bytes that sparse constants may take as dense ones: a few bytes of a file can stand for gigabytes.
+const MAX_DENSE: u64 = 1 << 28;
 
 /// Makes the operands of layers initializers where they are worked out from constants by moving and converting numbers alone:
 /// Constant nodes, and what stands behind Cast, Transpose, Reshape, Concat and their like. Quantized weights stay behind their
-/// DequantizeLinear. What would take more than `max_bytes` together stays.
+/// DequantizeLinear. Operands in sparse storage become dense. What would take more than `max_bytes` together stays.
 ///
 /// # Errors
 /// A constant cannot be decoded.
 pub fn plain_weights(model: &mut Model, max_bytes: u64) -> Result<Vec<String>> {
+    let mut lines = dense_weights(model, max_bytes)?;
     let found = evaluate(model, max_bytes)?;
     if found.plain.is_empty() {
-        return Ok(Vec::new());
+        return Ok(lines);
     }
     let graph = model.graph_mut();
     let names: HashSet<&str> = found.plain.iter().map(|t| t.name()).collect();
@@ -53,7 +57,37 @@ pub fn plain_weights(model: &mut Model, max_bytes: u64) -> Result<Vec<String>> {
     let plain = found.plain.len();
     graph.initializer.extend(found.plain);
     let behind = found.operators.into_iter().collect::<Vec<_>>().join(", ");
-    Ok(vec![format!("{} that stood behind {behind} became plain", count(plain, "constant", "constants"))])
+    lines.push(format!("{} that stood behind {behind} became plain", count(plain, "constant", "constants")));
+    Ok(lines)
+}
+
+fn is_layer(node: &pb::NodeProto) -> bool {
+    node.is_standard() && LAYERS.contains(&node.op_type())
+}
+
+/// Makes sparse initializers that layers read dense.
+fn dense_weights(model: &mut Model, max_bytes: u64) -> Result<Vec<String>> {
+    let graph = model.graph_mut();
+    let operands: HashSet<&str> = graph.node.iter().filter(|n| is_layer(n)).flat_map(|n| n.input.iter().map(String::as_str)).collect();
+    let mut left = max_bytes.min(MAX_DENSE);
+    let (mut dense, mut stays) = (Vec::new(), Vec::new());
+    for s in &graph.sparse_initializer {
+        let bytes = elements(&s.dims).saturating_mul(8);
+        let fits = operands.contains(s.values.name()) && bytes <= left;
+        stays.push(!fits);
+        if fits {
+            left -= bytes;
+            dense.push(tensor_to_proto(s.values.name(), &eval::sparse(s)?));
+        }
+    }
+    if dense.is_empty() {
+        return Ok(Vec::new());
+    }
+    let line = format!("{} dense", count(dense.len(), "sparse constant became", "sparse constants became"));
+    let mut stays = stays.into_iter();
+    graph.sparse_initializer.retain(|_| stays.next().unwrap_or(true));
+    graph.initializer.extend(dense);
+    Ok(vec![line])
 }
 
 #[derive(Default)]
@@ -85,6 +119,10 @@ fn evaluate(model: &Model, max_bytes: u64) -> Result<Found> {
             // Others behind it read the node's tensor from the model.
             continue;
         }
+        let bytes = bytes_taken(&graph, node, &values);
+        if bytes > left {
+            continue;
+        }
         let mut inputs: Vec<Option<Tensor>> = Vec::new();
         for name in &node.input {
             inputs.push(match (name.is_empty(), values.get(name.as_str())) {
@@ -94,10 +132,6 @@ fn evaluate(model: &Model, max_bytes: u64) -> Result<Found> {
             });
         }
         if inputs.iter().zip(&node.input).any(|(value, name)| value.is_none() && !name.is_empty()) {
-            continue;
-        }
-        let bytes = bytes_made(node, &inputs);
-        if bytes > left {
             continue;
         }
         let given: Vec<Option<&Tensor>> = inputs.iter().map(Option::as_ref).collect();
@@ -136,7 +170,7 @@ fn needed<'m>(graph: &Graph<'m>) -> Needed<'m> {
             constant.extend(node.output.iter().map(String::as_str));
         }
     }
-    let layers = graph.nodes().iter().filter(|n| n.is_standard() && LAYERS.contains(&n.op_type()));
+    let layers = graph.nodes().iter().filter(|n| is_layer(n));
     let operands = layers.flat_map(|n| n.input.iter()).filter(|i| constant.contains(i.as_str()));
     let mut needed = Needed { nodes: BTreeSet::new(), roots: HashSet::new() };
     let mut open = Vec::new();
@@ -156,19 +190,28 @@ fn needed<'m>(graph: &Graph<'m>) -> Needed<'m> {
 }
 
 fn stored_bytes(t: &pb::TensorProto) -> u64 {
-    let elements = t.dims.iter().fold(1u64, |n, &d| n.saturating_mul(d.max(0).unsigned_abs()));
-    dtype_from_onnx(t.data_type()).map_or(0, |d| elements.saturating_mul(d.bits() as u64) / 8)
+    dtype_from_onnx(t.data_type()).map_or(0, |d| elements(&t.dims).saturating_mul(d.bits() as u64) / 8)
 }
 
-/// An upper bound on the bytes of the results in memory.
-fn bytes_made(node: &pb::NodeProto, inputs: &[Option<Tensor>]) -> u64 {
-    let bytes = |t: &Tensor| {
-        let size = match node.op_type() {
-            // To any type.
-            "Cast" => 8,
-            _ => t.dtype().size(),
+fn elements(dims: &[i64]) -> u64 {
+    dims.iter().fold(1u64, |n, &d| n.saturating_mul(d.max(0).unsigned_abs()))
+}
+
+/// An upper bound on what evaluating `node` takes in memory: constants that are decoded for it, and its results.
+fn bytes_taken(graph: &Graph<'_>, node: &pb::NodeProto, values: &HashMap<&str, Tensor>) -> u64 {
+    let target = node.int("to").and_then(|code| dtype_from_onnx(i32::try_from(code).ok()?)).filter(|_| node.op_type() == "Cast");
+    let bytes = |name: &String| {
+        let known = values.get(name.as_str());
+        let stored = || {
+            Some((
+                graph.constant_shape(name)?.iter().fold(1usize, |n, &d| n.saturating_mul(d)),
+                dtype_from_onnx(graph.constant_type(name)?)?,
+            ))
         };
-        (t.len() as u64).saturating_mul(size as u64)
+        let Some((elements, dtype)) = known.map(|t| (t.len(), t.dtype())).or_else(stored) else { return 0 };
+        let per_element = target.unwrap_or(dtype).size() + if known.is_some() { 0 } else { dtype.size() };
+        (elements as u64).saturating_mul(per_element as u64)
     };
-    inputs.iter().flatten().map(bytes).fold(0, u64::saturating_add)
+    let sparse = node.attr("sparse_value").map_or(0, |a| elements(&a.sparse_tensor.dims).saturating_mul(8));
+    node.input.iter().map(bytes).fold(sparse, u64::saturating_add)
 }
