@@ -98,6 +98,15 @@ impl Dims {
         Ok(symbols)
     }
 
+    /// [`Dims::resolve`], and the batch for every open symbol that is some input's first dimension: elsewhere it is the batch too.
+    pub(super) fn bind(&self, inputs: &[&pb::ValueInfoProto]) -> Result<BTreeMap<String, usize>> {
+        let mut symbols = self.resolve(inputs)?;
+        for first in inputs.iter().filter_map(|i| i.type_.tensor_type.shape.dim.first()).filter(|d| !d.dim_param().is_empty()) {
+            symbols.entry(first.dim_param().to_owned()).or_insert(self.batch);
+        }
+        Ok(symbols)
+    }
+
     /// The whole shapes among the given numbers, by the input's name.
     ///
     /// # Errors

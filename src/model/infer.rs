@@ -60,7 +60,7 @@ impl Facts {
     pub fn infer_with(model: &Model, dims: &Dims) -> Result<Self> {
         let graph = Graph::new(model);
         let inputs: Vec<_> = graph.inputs().collect();
-        let symbols = dims.resolve(&inputs)?;
+        let symbols = dims.bind(&inputs)?;
         let mut facts = Facts::default();
         let mut root = Scope::default();
         for input in inputs {
