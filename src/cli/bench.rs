@@ -49,6 +49,9 @@ pub(super) struct Args {
     /// The whole run takes no longer than this
     #[arg(long, value_name = "TIME", value_parser = values::seconds)]
     max_time: Option<Seconds>,
+    /// Energies and times that differ by less are called the same, where that is shown
+    #[arg(long, default_value = "1%", value_name = "SHARE", value_parser = values::share)]
+    margin: f64,
     /// Fresh processes per model
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
     processes: u32,
@@ -92,6 +95,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         seed: args.seed,
         timeout: args.timeout.into(),
         disturbance: args.disturbance,
+        margin: args.margin,
         cancel: Arc::clone(cancel),
         ..Plan::default()
     };
@@ -245,6 +249,7 @@ fn as_text(trials: &[Trial]) -> String {
             name,
             m.energy.as_ref().map_or_else(String::new, |e| half(e.gross)),
             m.energy.as_ref().and_then(|e| e.ratio).map_or_else(String::new, ratio),
+            m.energy.as_ref().and_then(|e| e.verdict).map_or_else(String::new, |v| v.to_string()),
             si(m.latency.p50.0, "s"),
             si(m.latency.p90.0, "s"),
             si(m.latency.p99.0, "s"),
@@ -254,7 +259,10 @@ fn as_text(trials: &[Trial]) -> String {
         ]
     };
     let lines: Vec<Vec<String>> = trials.iter().map(cells).collect();
-    out += &text::table(&["model", "energy/inference", "ratio", "p50", "p90", "p99", "throughput", "peak memory", "windows"], &lines);
+    out += &text::table(
+        &["model", "energy/inference", "ratio", "energy is", "p50", "p90", "p99", "throughput", "peak memory", "windows"],
+        &lines,
+    );
     if let Some(e) = trials.iter().find_map(|t| t.results()?.measurement.energy.as_ref()) {
         let s = &e.systematic;
         out += &format!(

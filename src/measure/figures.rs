@@ -1,7 +1,7 @@
 //! What a measurement yields: data only, stored in studies and printed by reports.
 
 use crate::energy::{Kind, Scope, Systematic};
-use crate::stats::Interval;
+use crate::stats::{Interval, Verdict};
 use crate::units::{Bytes, Seconds};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,12 @@ pub struct Energy {
     pub net: Option<Interval>,
     /// Ratio to the reference of the same blocks (1 for the reference itself).
     pub ratio: Option<Interval>,
+    /// What the ratio shows, all comparisons of the run together at 95 %; `None` for the reference.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+    /// Gross energy per inference of each process, joules: what the interval was made of.
+    #[serde(default)]
+    pub per_process: Vec<f64>,
     /// The meter's own uncertainty, beside the statistical one.
     pub systematic: Systematic,
 }
@@ -63,4 +69,7 @@ pub struct Latency {
     pub p99: Seconds,
     /// Ratio of means to the reference of the same blocks.
     pub ratio: Option<Interval>,
+    /// What that ratio shows, as for energy.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
 }

@@ -19,13 +19,11 @@ mod plan;
 mod precision;
 mod protocol;
 mod samples;
+pub mod simulation;
 mod summarise;
 mod warmup;
 mod warnings;
 mod windows;
-
-#[cfg(test)]
-mod simulation;
 
 pub use cpu_times::{Contamination, CpuTimes, contamination};
 pub use environment::{Build, Cpu, EngineVersion, Environment, EnvironmentWarning, Moment, Temperature};

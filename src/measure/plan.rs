@@ -27,7 +27,7 @@ pub struct Subject {
 /// How it is measured.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Fresh processes per subject, at least 2; the pilot when a precision is asked for.
+    /// Fresh processes per subject, at least 2; the pilot, but then at least 8, when a precision is asked for.
     pub processes: usize,
     /// Windows per process; an even number lets linear drift cancel.
     pub blocks: usize,
@@ -38,7 +38,7 @@ pub struct Plan {
     pub longest_window: Seconds,
     /// Half-width of the 95 % interval of energy per inference, relative, that every subject is to reach (0.01: ±1 %).
     ///
-    /// After [`processes`](Plan::processes) rounds their scatter fixes once how many rounds there will be (Stein's two-stage
+    /// After [`processes`](Plan::processes) rounds, or 8 if that is more, their scatter fixes once how many rounds there will be (Stein's two-stage
     /// procedure), and the interval keeps the pilot's scatter and degrees of freedom.
     pub precision: Option<f64>,
     /// No round is begun that would probably end later than this. Two rounds are always run.
@@ -49,6 +49,8 @@ pub struct Plan {
     pub timeout: Duration,
     /// Share of CPU time that other processes or the hypervisor may take before a window is invalid; from 1 on every window counts.
     pub disturbance: f64,
+    /// A ratio to the reference between 1/(1 + margin) and 1 + margin is no difference worth speaking of: see [`crate::stats::compare`].
+    pub margin: f64,
     /// How often an invalid window is measured again.
     pub retries: usize,
     /// Set by others to stop.
@@ -68,6 +70,7 @@ impl Default for Plan {
             seed: 0,
             timeout: Duration::from_secs(120),
             disturbance: 0.05,
+            margin: 0.01,
             retries: 3,
             cancel: Arc::new(AtomicBool::new(false)),
         }
@@ -86,6 +89,9 @@ impl Plan {
         }
         if !positive(self.window) || !positive(self.longest_window) {
             return Err(Error::bad_input("the length of a window must be more than 0 s"));
+        }
+        if !(self.margin > 0.0 && self.margin < 1.0) {
+            return Err(Error::bad_input(format!("a margin of {} is not between 0 and 1", self.margin)));
         }
         match self.precision {
             Some(p) if !(p > 0.0 && p < 1.0) => Err(Error::bad_input(format!("a precision of {p} is not between 0 and 1"))),

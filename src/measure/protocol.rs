@@ -4,7 +4,7 @@ use super::executor::{Executor, Process};
 use super::figures::Measurement;
 use super::machine::Machine;
 use super::plan::{Phase, Plan, Progress, Subject};
-use super::precision::Pilot;
+use super::precision::{Pilot, pilot};
 use super::summarise::{Run, summarise};
 use super::warmup::warm_up;
 use super::windows::{Window, idle, length, settle, window};
@@ -92,12 +92,12 @@ pub fn measure_on(
         began,
         tracks: subjects.iter().map(|_| Track::default()).collect(),
         rng: ChaCha8Rng::seed_from_u64(plan.seed),
-        planned: plan.processes,
+        planned: if plan.precision.is_some() { pilot(plan.processes) } else { plan.processes },
         done: 0,
     };
     session.rounds()?;
     let Session { tracks, planned, .. } = session;
-    let run = Run { info: meter.info(), plan, updates, planned };
+    let run = Run { info: meter.info(), plan, updates, planned, comparisons: subjects.len() - 1 };
     let (failures, tracks): (Vec<_>, Vec<_>) = tracks.into_iter().map(|mut track| (track.failure.take(), track)).unzip();
     let measured = failures.into_iter().enumerate().map(|(i, failure)| match failure {
         Some(e) => Err(e),
@@ -134,11 +134,12 @@ struct Running {
 impl Session<'_> {
     fn rounds(&mut self) -> Result<()> {
         let mut round = 0;
+        let first = self.planned;
         while round < self.planned {
             let before = self.executor.now();
             self.round()?;
             round += 1;
-            if round == self.plan.processes
+            if round == first
                 && let Some(precision) = self.plan.precision
             {
                 self.plan_from_pilot(precision);

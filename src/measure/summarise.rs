@@ -6,7 +6,7 @@ use super::protocol::{Round, Track};
 use super::warnings::Warning;
 use super::windows::{Window, too_few};
 use crate::energy::{MeterInfo, Scope};
-use crate::stats::{Interval, cluster_ratio, log_ratio, quantile};
+use crate::stats::{Confidence, Interval, Verdict, cluster_ratio, compare, log_ratio, outliers, quantile, trend};
 use crate::units::Seconds;
 use crate::{Error, Result};
 
@@ -18,7 +18,25 @@ pub(super) struct Run<'a> {
     pub(super) updates: Option<f64>,
     /// Processes that were planned.
     pub(super) planned: usize,
+    /// Subjects that are compared with the reference: their verdicts hold together.
+    pub(super) comparisons: usize,
 }
+
+impl Run<'_> {
+    /// What the ratios of `rounds` show.
+    fn verdict(&self, rounds: &[f64]) -> Option<Verdict> {
+        compare(rounds, self.plan.margin, self.comparisons).map(|c| c.verdict)
+    }
+}
+
+/// How sure a diagnosis is, lest one in twenty sound runs be called ill.
+const DIAGNOSTIC: Confidence = Confidence::P99;
+
+/// Changes of energy below that share are not worth a warning.
+const NOTICEABLE: f64 = 0.02;
+
+/// Windows that many times the usual scatter away from their process's median are outliers.
+const FAR: f64 = 8.0;
 
 /// The ratio of a subject to itself.
 const ONE: Interval = Interval { value: 1.0, lo: 1.0, hi: 1.0 };
@@ -33,10 +51,9 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
     };
     let broken = || Error::engine("its latencies are no numbers that make a mean");
     let mean = cluster_ratio(&clusters(track, count, latency)).ok_or_else(broken)?;
-    let ratio = match reference {
-        None => Some(ONE),
-        Some(reference) => log_ratio(&ratios(track, reference, count, latency)),
-    };
+    let rounds = reference.map(|reference| ratios(track, reference, count, latency));
+    let ratio = rounds.as_deref().map_or(Some(ONE), log_ratio);
+    let verdict = rounds.as_deref().and_then(|rounds| run.verdict(rounds));
     let counted: Vec<&Window> = track.rounds.iter().flat_map(|r| &r.windows).filter(|w| count(w)).collect();
     let [p50, p90, p99] = quantiles(&counted, batch).ok_or_else(broken)?;
     let inferences: u64 = counted.iter().map(|w| w.inferences).sum();
@@ -48,7 +65,7 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
     general_warnings(run, track, &counted, &mut warnings);
     Ok(Measurement {
         energy,
-        latency: Latency { mean, p50, p90, p99, ratio },
+        latency: Latency { mean, p50, p90, p99, ratio, verdict },
         throughput_per_s: inferences as f64 / wall.0,
         peak_rss: track.peak.peak,
         rss_before_load: track.before,
@@ -88,17 +105,18 @@ fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mu
     if let Some(updates) = too_few(run.updates) {
         warnings.push(Warning::ShortWindows { meter: run.info.name.clone(), updates });
     }
-    let ratio = match reference {
-        None => Some(ONE),
-        Some(reference) => log_ratio(&ratios(track, reference, valid, self::gross)),
-    };
+    let rounds = reference.map(|reference| ratios(track, reference, valid, self::gross));
+    let per_process: Vec<f64> = clusters(track, valid, self::gross).iter().map(|(e, n)| e / n).collect();
+    diagnose(track, valid, &per_process, warnings);
     Some(Energy {
         kind: run.info.kind,
         meter: run.info.name.clone(),
         scope: run.info.scope,
         gross,
         net,
-        ratio,
+        ratio: rounds.as_deref().map_or(Some(ONE), log_ratio),
+        verdict: rounds.as_deref().and_then(|rounds| run.verdict(rounds)),
+        per_process,
         systematic: run.info.systematic.clone(),
     })
 }
@@ -117,6 +135,24 @@ fn choose_windows(run: &Run<'_>, track: &Track, reference: Option<&Track>) -> Op
     match run.info.scope {
         Scope::ProcessShare if strict.is_none() || !compares(valid) => of(read, true),
         _ => strict,
+    }
+}
+
+/// Warns of energies that rise or fall from process to process, and of windows far from the others of their process.
+fn diagnose(track: &Track, count: &'static Count, per_process: &[f64], warnings: &mut Vec<Warning>) {
+    if let Some(step) = trend(DIAGNOSTIC, per_process) {
+        let change = (1.0 + step).powi(per_process.len() as i32 - 1) - 1.0;
+        if change.abs() > NOTICEABLE {
+            warnings.push(Warning::Drift { change });
+        }
+    }
+    let windows = |round: &Round| -> Vec<f64> {
+        round.windows.iter().filter(|w| count(w)).filter_map(|w| Some(gross(round, w)? / w.inferences as f64)).collect()
+    };
+    let groups: Vec<Vec<f64>> = track.rounds.iter().map(windows).collect();
+    let far = outliers(groups.iter().map(Vec::as_slice), FAR, NOTICEABLE);
+    if far > 0 {
+        warnings.push(Warning::Outliers { windows: far, of: groups.iter().map(Vec::len).sum() });
     }
 }
 

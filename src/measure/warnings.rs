@@ -19,6 +19,10 @@ pub(super) enum Warning {
     DisturbedEnergy { reason: String },
     /// Others were busy elsewhere on the machine while a process-share meter was read.
     Shared { windows: usize, of: usize },
+    /// Energy rose or fell from process to process, by this share from the first to the last.
+    Drift { change: f64 },
+    /// Windows far from the others of their process.
+    Outliers { windows: usize, of: usize },
     /// Idle power could not be measured.
     NoIdle,
     /// Net energy per inference includes zero.
@@ -57,6 +61,16 @@ impl fmt::Display for Warning {
             Warning::Shared { windows, of } => write!(
                 f,
                 "other processes were busy on other cores in {windows} of {of} windows, and caches and memory are shared; trust ratios more than absolute figures, or repeat it when the machine is quiet"
+            ),
+            Warning::Drift { change } => write!(
+                f,
+                "the energy of an inference {} by {:.1} % from the first process to the last, so the machine was not in a steady state; ratios hold, absolute figures are those of this time: let it warm up before, or fix the CPU's frequency",
+                if *change > 0.0 { "rose" } else { "fell" },
+                change.abs() * 100.0
+            ),
+            Warning::Outliers { windows, of } => write!(
+                f,
+                "{windows} of {of} windows lie far from the others of their process; they count, but something else ran or the frequency changed: close other programs and repeat it"
             ),
             Warning::NoIdle => f.write_str(
                 "idle power could not be measured in at least two rounds, so there is no net energy; repeat it when the machine is quiet",

@@ -84,7 +84,7 @@ pub(super) fn window(
             Scope::ProcessShare => (held_up(ran.cpu, ran.wall, plan.disturbance), others),
             _ => (others, None),
         };
-        let energy = energy(meter.energy(&start, &end));
+        let energy = energy(meter.energy(&start, &end)).map(|e| e * late(meter.info(), span));
         let latencies = process.latencies()?;
         let window = Window { inferences: runs * batch as u64, span, wall: ran.wall, energy, disturbance, remark, latencies };
         let Some(reason) = window.invalid() else { return Ok(window) };
@@ -127,10 +127,19 @@ pub(super) fn idle(executor: &mut dyn Executor, meter: &mut dyn Meter, plan: &Pl
         let span = executor.now() - began;
         let others = disturbance(executor, plan, Seconds(0.0));
         if let (Ok(joules), None) = (energy(meter.energy(&start, &end)), others) {
-            return Ok(Some(joules / span));
+            return Ok(Some(joules * late(meter.info(), span) / span));
         }
     }
     Ok(None)
+}
+
+/// By what to multiply what a counter shows over `span`. The window begins with an update of the counter and ends between two, so
+/// that the last reading is behind by half a period on average; that much is added, at the window's own power. Without it all
+/// figures were too low, by 0.25 % with the shortest windows (200 updates).
+fn late(meter: &MeterInfo, span: Seconds) -> f64 {
+    let missing = meter.update_period.map_or(0.0, |period| 0.5 * (period / span));
+    // A window that is hardly longer than a period is reported as too short; it is not blown up.
+    1.0 / (1.0 - missing.min(0.25))
 }
 
 fn energy(window: WindowEnergy) -> Result<Joules, String> {

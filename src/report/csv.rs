@@ -39,11 +39,14 @@ mod tests {
         test_accuracy_hi,energy_j,energy_lo_j,energy_hi_j,energy_net_j,energy_net_lo_j,energy_net_hi_j,energy_kind,energy_meter,\
         energy_scope,energy_ratio,energy_ratio_lo,energy_ratio_hi,energy_ratio_engine,latency_p50_s,latency_p90_s,latency_p99_s,\
         throughput_per_s,peak_rss_bytes,rss_before_load_bytes,make_energy_j,windows,inferences,on_front,front_probability,\
-        model_sha256,seed,environment\n";
+        model_sha256,seed,environment";
+
+    /// What has been added since.
+    const ADDED: &str = ",energy_verdict,latency_verdict\n";
 
     #[test]
     fn the_header_is_the_contract() {
-        assert_eq!(String::from_utf8(csv(&[]).unwrap()).unwrap(), CONTRACT);
+        assert_eq!(String::from_utf8(csv(&[]).unwrap()).unwrap(), CONTRACT.to_owned() + ADDED);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One trial as one row: the columns of `trials.csv`, which are also the names in JSON.
 
 use super::Front;
-use crate::stats::Interval;
+use crate::stats::{Interval, Verdict};
 use crate::study::{Outcome, Results, Trial};
 use serde::Serialize;
 
@@ -58,6 +58,8 @@ pub struct Row {
     pub model_sha256: Option<String>,
     pub seed: u64,
     pub environment: String,
+    pub energy_verdict: Option<&'static str>,
+    pub latency_verdict: Option<&'static str>,
 }
 
 /// A row with the model's name: what stands under `results` in JSON.
@@ -115,11 +117,13 @@ fn fill(row: &mut Row, r: &Results) {
         [row.energy_j, row.energy_lo_j, row.energy_hi_j] = cells(Some(e.gross));
         [row.energy_net_j, row.energy_net_lo_j, row.energy_net_hi_j] = cells(e.net);
         [row.energy_ratio, row.energy_ratio_lo, row.energy_ratio_hi] = cells(e.ratio);
+        row.energy_verdict = e.verdict.map(Verdict::name);
         row.energy_kind = Some(e.kind.name());
         row.energy_meter = Some(e.meter.clone());
         row.energy_scope = Some(e.scope.name());
     }
     row.energy_ratio_engine = r.energy_ratio_engine.and_then(|i| finite(i.value));
+    row.latency_verdict = m.latency.verdict.map(Verdict::name);
     row.latency_p50_s = finite(m.latency.p50.0);
     row.latency_p90_s = finite(m.latency.p90.0);
     row.latency_p99_s = finite(m.latency.p99.0);

@@ -2,6 +2,7 @@
 
 use super::words::{accuracy_change, energy_change, fixed_points, how, name};
 use super::{Front, Point, Report};
+use crate::stats::Verdict;
 use crate::study::{Configuration, Trial};
 use crate::units::si;
 
@@ -61,13 +62,16 @@ pub fn side_by_side(trials: &[Trial]) -> String {
     if trials.len() == 1 {
         return format!("{}: {per_inference}, {}, {}.", name(&reference.configuration), how(&reference.configuration), own.kind.sentence());
     }
-    let ratios = trials.iter().skip(1).filter_map(|t| Some((t, energy(t)?.ratio?)));
+    let ratios = trials.iter().skip(1).filter_map(|t| {
+        let e = energy(t)?;
+        Some((t, e.ratio?, e.verdict))
+    });
     match ratios.min_by(|a, b| a.1.value.total_cmp(&b.1.value)) {
-        Some((t, r)) if r.hi < 1.0 => {
+        Some((t, r, Some(Verdict::Better))) => {
             let c = &t.configuration;
             format!("Ship {}: {}, accuracy not compared, {}, {}.", name(c), energy_change(r), how(c), own.kind.sentence())
         }
-        Some((t, r)) => {
+        Some((t, r, _)) => {
             let nearest = format!("nearest is {}: {}", name(&t.configuration), energy_change(r));
             format!("Ship {}: no energy saving is shown; {nearest}, {}.", name(&reference.configuration), own.kind.sentence())
         }

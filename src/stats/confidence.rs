@@ -17,6 +17,9 @@ impl Confidence {
     /// 95 %, the level of every figure unless said.
     pub const P95: Confidence = Confidence(0.95);
 
+    /// 99 %, for diagnoses.
+    pub const P99: Confidence = Confidence(0.99);
+
     /// `level` as a share; `None` outside (0, 1).
     pub fn new(level: f64) -> Option<Self> {
         (level > 0.0 && level < 1.0).then_some(Confidence(level))

@@ -4,6 +4,7 @@
 //! are never NaN or infinite. What they assume stands at each function; the tests simulate their coverage.
 
 mod classify;
+mod compare;
 mod confidence;
 mod proportion;
 mod quality;
@@ -11,6 +12,7 @@ mod quantile;
 mod ratio;
 
 pub use classify::{ClassScore, Confused, Scores, accuracy_difference, agreement, top_classes};
+pub use compare::{Comparison, Verdict, compare, outliers, trend};
 pub use confidence::Confidence;
 pub use proportion::{paired_difference, paired_difference_at, wilson, wilson_at};
 pub use quality::{Quality, ScoreKind, Tally, TopK};

@@ -69,6 +69,8 @@ pub(crate) fn done(id: u64, configuration: Configuration, accuracy: f64, ratio: 
                 gross: around(gross, 0.03 * gross),
                 net: None,
                 ratio: Some(around(ratio, half)),
+                verdict: None,
+                per_process: Vec::new(),
                 systematic: Systematic { low: 0.6, high: 1.7, source: "watts per busy core of this CPU family".into() },
             }),
             latency: Latency {
@@ -77,6 +79,7 @@ pub(crate) fn done(id: u64, configuration: Configuration, accuracy: f64, ratio: 
                 p90: Seconds(short(480e-6 * ratio)),
                 p99: Seconds(short(610e-6 * ratio)),
                 ratio: Some(around(ratio, half)),
+                verdict: None,
             },
             throughput_per_s: short(2200.0 / ratio),
             peak_rss: Bytes(18_500_000 + 2 * bytes),

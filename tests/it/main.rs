@@ -18,6 +18,7 @@ mod mutation;
 mod nodes;
 mod packages;
 mod predictions;
+mod protocol;
 mod pruning;
 mod quantization;
 mod reference;
@@ -28,3 +29,6 @@ mod support;
 mod sweep;
 mod upgrade;
 mod zoo;
+
+#[path = "../../benches/protocol/methods.rs"]
+mod methods;

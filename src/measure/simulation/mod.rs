@@ -1,245 +1,175 @@
 //! The protocol on a virtual clock, with processes and a meter whose truth is known.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+//!
+//! A [`Machine`] says what is true: how long a run of each subject takes, what energy it uses, how noisy and how warm the
+//! machine is, how its counter ticks. [`simulate`] measures it with the code that measures real machines, in no time. So
+//! anybody can see how often an interval holds the truth, or how long a difference takes to be found:
+//!
+//! ```
+//! use joulefront::measure::{Plan, simulation::{Machine, Truth, simulate}};
+//! use joulefront::units::{Joules, Seconds};
+//! # fn main() -> joulefront::Result<()> {
+//! let machine = Machine::rapl(vec![
+//!     Truth::new(Seconds(0.01), Joules(0.20)),
+//!     Truth::new(Seconds(0.01), Joules(0.10)),
+//! ]);
+//! let simulated = simulate(&machine, &Plan::default())?;
+//! let half = simulated.results[1].as_ref().ok().and_then(|m| m.energy.clone()).and_then(|e| e.ratio);
+//! assert!(half.is_some_and(|r| r.lo < 0.6 && r.hi > 0.4));
+//! # Ok(()) }
+//! ```
 
-mod faults;
-mod truth;
+mod machine;
+mod meter;
 
-use super::executor::{Executor, Process};
 use super::plan::{Plan, Progress, Subject};
 use super::{Measurement, measure_on};
-use crate::energy::{Domain, Kind, Meter, MeterInfo, Reading, Scope, Systematic, Target, WindowEnergy};
+use crate::Result;
+use crate::energy::Scope;
 use crate::engine::LoadOptions;
-use crate::engine::runner::{Memory, Ran};
-use crate::units::{Bytes, Joules, Seconds};
-use crate::{Error, Result};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use std::sync::{Arc, Mutex, MutexGuard};
-
-/// Resolution of the simulated counter.
-const UNIT: f64 = 1e-12;
+use crate::units::{Joules, Seconds, Watts};
+use machine::{Simulated, State};
+use meter::SimulatedMeter;
+use std::sync::{Arc, Mutex};
 
 /// What is true of a subject.
-#[derive(Debug, Clone, Copy)]
-struct Truth {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Truth {
     /// Time of a run.
-    latency: f64,
+    pub latency: Seconds,
     /// Energy of a run above idle.
-    energy: f64,
+    pub energy: Joules,
     /// The process dies in this run of all its processes, counted from 1.
-    dies_at: Option<u64>,
+    pub dies_at: Option<u64>,
 }
 
 impl Truth {
-    fn new(latency: f64, energy: f64) -> Self {
+    /// A subject that never dies.
+    pub fn new(latency: Seconds, energy: Joules) -> Self {
         Truth { latency, energy, dies_at: None }
     }
 }
 
-/// The simulated machine.
-struct World {
-    now: f64,
-    joules: f64,
-    subjects: Vec<Truth>,
-    idle_watts: f64,
-    /// Relative rise of the energy above idle per second.
-    drift: f64,
-    /// Relative standard deviation of the energy of a process and of a window.
-    noise: (f64, f64),
-    /// Relative slowness of a new process, and the age at which it is gone.
-    cold: (f64, f64),
-    /// Latency jumps by that share from chunk to chunk for ever.
-    restless: f64,
-    /// Every n-th watched span is disturbed.
-    disturb_every: Option<u64>,
-    meter_fails: bool,
-    /// Share of its wall time that a process waits for its core.
-    waiting: f64,
+/// A machine and what is true of it. Drift is a share of the energy above idle, noise of all that is used while a subject runs.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// What is measured; the first is the reference.
+    pub subjects: Vec<Truth>,
+    /// Power of the machine when nothing runs, and below all that runs.
+    pub idle: Watts,
+    /// Share by which energy rises with each second since the clock's zero, as on a machine that grows warm.
+    pub drift: f64,
+    /// Where the clock stands at first.
+    pub begin: Seconds,
+    /// Standard deviation of the luck of a process, a share: it lasts as long as the process.
+    pub process_noise: f64,
+    /// Standard deviation of the noise of a window, a share.
+    pub window_noise: f64,
+    /// Correlation of that noise between one window of a process and its next, an autoregressive process of first order.
+    pub correlation: f64,
+    /// Step of the counter.
+    pub unit: Joules,
+    /// Time between two updates of the counter; `None`: it is always up to date.
+    pub update_period: Option<Seconds>,
+    /// The counter starts at 0 again after this many steps.
+    pub max: Option<u64>,
+    /// What a reading costs.
+    pub read_cost: Seconds,
     /// What the meter says it sees.
-    scope: Scope,
-    watched: u64,
-    runs: Vec<u64>,
-    rng: ChaCha8Rng,
+    pub scope: Scope,
+    /// Share by which a new process is slow, and the age at which it no longer is.
+    pub cold: (f64, Seconds),
+    /// Latency jumps by up to this share from run to run, for ever.
+    pub restless: f64,
+    /// Share of its wall time that a process waits for its core.
+    pub waiting: f64,
+    /// Every n-th watched span is disturbed by others.
+    pub disturb_every: Option<u64>,
+    /// From this reading on, counted from 1, the counter cannot be read.
+    pub meter_fails_at: Option<u64>,
+    /// Seed of all noise.
+    pub seed: u64,
 }
 
-type Shared = Arc<Mutex<World>>;
-
-fn lock(world: &Shared) -> MutexGuard<'_, World> {
-    world.lock().unwrap()
-}
-
-fn world(subjects: &[Truth]) -> Shared {
-    Arc::new(Mutex::new(World {
-        now: 0.0,
-        joules: 0.0,
-        subjects: subjects.to_vec(),
-        idle_watts: 0.0,
-        drift: 0.0,
-        noise: (0.0, 0.0),
-        cold: (0.0, 0.0),
-        restless: 0.0,
-        disturb_every: None,
-        meter_fails: false,
-        waiting: 0.0,
-        scope: Scope::Package,
-        watched: 0,
-        runs: vec![0; subjects.len()],
-        rng: ChaCha8Rng::seed_from_u64(0),
-    }))
-}
-
-impl World {
-    fn normal(&mut self) -> f64 {
-        let (u, v): (f64, f64) = (1.0 - self.rng.random::<f64>(), self.rng.random());
-        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-    }
-
-    /// Time passes while energy above idle is used at `joules` over `span`, times the drift.
-    fn pass(&mut self, span: f64, joules: f64) {
-        let middle = self.now + span / 2.0;
-        self.joules += self.idle_watts * span + joules * (1.0 + self.drift * middle);
-        self.now += span;
-    }
-}
-
-struct Simulated(Shared);
-
-struct SimulatedProcess {
-    world: Shared,
-    subject: usize,
-    luck: f64,
-    age: f64,
-    last: Vec<u64>,
-}
-
-impl Executor for Simulated {
-    fn start(&mut self, subject: usize) -> Result<Box<dyn Process>> {
-        let luck = {
-            let mut world = lock(&self.0);
-            world.noise.0 * world.normal()
-        };
-        Ok(Box::new(SimulatedProcess { world: Arc::clone(&self.0), subject, luck, age: 0.0, last: Vec::new() }))
-    }
-
-    fn idle(&mut self, span: Seconds) {
-        lock(&self.0).pass(span.0, 0.0);
-    }
-
-    fn now(&self) -> Seconds {
-        Seconds(lock(&self.0).now)
-    }
-
-    fn watch(&mut self) {
-        lock(&self.0).watched += 1;
-    }
-
-    fn disturbance(&mut self, _: Seconds, _: f64) -> Option<String> {
-        let world = lock(&self.0);
-        world.disturb_every.is_some_and(|n| world.watched.is_multiple_of(n)).then(|| "others used 42 % of the CPU".to_owned())
-    }
-}
-
-impl Process for SimulatedProcess {
-    fn pid(&self) -> u32 {
-        1
-    }
-
-    fn run(&mut self, n: u64) -> Result<Ran> {
-        let mut world = lock(&self.world);
-        let truth = world.subjects[self.subject];
-        world.runs[self.subject] += n;
-        if truth.dies_at.is_some_and(|at| world.runs[self.subject] >= at) {
-            return Err(Error::engine("it was ended by SIGSEGV (11)"));
-        }
-        let noise = 1.0 + self.luck + world.noise.1 * world.normal();
-        let (slowness, gone) = world.cold;
-        let slow = if self.age < gone { 1.0 + slowness * (1.0 - self.age / gone) } else { 1.0 };
-        let jump = 1.0 + world.restless * world.rng.random::<f64>();
-        let span = truth.latency * slow * jump * n as f64;
-        world.pass(span, truth.energy * noise * n as f64);
-        self.age += span;
-        self.last = vec![(truth.latency * slow * jump * 1e9).round() as u64; n as usize];
-        Ok(Ran { wall: Seconds(span), cpu: Seconds(span * (1.0 - world.waiting)) })
-    }
-
-    fn latencies(&mut self) -> Result<Vec<u64>> {
-        Ok(self.last.clone())
-    }
-
-    fn memory(&mut self) -> Result<Memory> {
-        Ok(Memory { peak: Bytes(3_000_000 + self.subject as u64), now: Bytes(3_000_000) })
-    }
-
-    fn memory_before_load(&self) -> Memory {
-        Memory { peak: Bytes(1_000_000), now: Bytes(1_000_000) }
-    }
-}
-
-struct Counter {
-    world: Shared,
-    info: MeterInfo,
-}
-
-impl Counter {
-    fn new(world: &Shared) -> Self {
-        // Two locks in one expression would wait for each other.
-        let (scope, attributes_idle) = {
-            let world = lock(world);
-            (world.scope, world.idle_watts > 0.0)
-        };
-        let info = MeterInfo {
-            name: "simulation".into(),
-            kind: Kind::Simulated,
-            scope,
-            domains: vec![Domain { name: "package-0".into(), counted: true }],
-            unit: Joules(UNIT),
+impl Machine {
+    /// Without noise, with a counter of very small steps that is always up to date.
+    pub fn ideal(subjects: Vec<Truth>) -> Self {
+        Machine {
+            subjects,
+            idle: Watts(0.0),
+            drift: 0.0,
+            begin: Seconds(0.0),
+            process_noise: 0.0,
+            window_noise: 0.0,
+            correlation: 0.0,
+            unit: Joules(1e-12),
             update_period: None,
-            systematic: Systematic { low: 1.0, high: 1.0, source: "the simulation knows the truth".into() },
-            attributes_idle,
-        };
-        Counter { world: Arc::clone(world), info }
-    }
-}
-
-impl Meter for Counter {
-    fn info(&self) -> &MeterInfo {
-        &self.info
-    }
-
-    fn read(&mut self, target: Target) -> Reading {
-        let world = lock(&self.world);
-        let value = if world.meter_fails { Err("the counter vanished".to_owned()) } else { Ok((world.joules / UNIT).round() as u64) };
-        Reading::take(target, || vec![value])
-    }
-
-    fn energy(&self, start: &Reading, end: &Reading) -> WindowEnergy {
-        match (start.value(0), end.value(0)) {
-            (Ok(a), Ok(b)) => WindowEnergy::Valid { total: Joules((b - a) as f64 * UNIT), resolution: Joules(UNIT) },
-            (Err(e), _) | (_, Err(e)) => WindowEnergy::Invalid(e),
+            max: None,
+            read_cost: Seconds(0.0),
+            scope: Scope::Package,
+            cold: (0.0, Seconds(0.0)),
+            restless: 0.0,
+            waiting: 0.0,
+            disturb_every: None,
+            meter_fails_at: None,
+            seed: 0,
         }
     }
 
-    fn domains_energy(&self, start: &Reading, end: &Reading) -> Vec<(String, WindowEnergy)> {
-        vec![("package-0".into(), self.energy(start, end))]
+    /// Like a computer with a RAPL counter: updates each millisecond in steps of 61 µJ, 10 W idle, noise of 2 % from window to
+    /// window with a correlation of 0.6 and of 1 % from process to process, and 0.02 % more energy with each second.
+    pub fn rapl(subjects: Vec<Truth>) -> Self {
+        Machine {
+            idle: Watts(10.0),
+            drift: 2e-4,
+            process_noise: 0.01,
+            window_noise: 0.02,
+            correlation: 0.6,
+            unit: Joules(61e-6),
+            update_period: Some(Seconds(1e-3)),
+            max: Some(u64::from(u32::MAX)),
+            read_cost: Seconds(5e-6),
+            ..Machine::ideal(subjects)
+        }
     }
 }
 
-/// Measures the world's subjects; batch 2 for all, so that figures per sample are half of those per run.
-fn simulate(world: &Shared, plan: &Plan, progress: &mut dyn FnMut(&Progress<'_>)) -> Result<Vec<Result<Measurement>>> {
+/// What came out, beside what is true.
+#[derive(Debug)]
+pub struct Outcome {
+    /// By subject, as of [`super::measure`].
+    pub results: Vec<Result<Measurement>>,
+    /// By subject, the energy of an inference over all the windows that were measured, without noise: what an interval of
+    /// gross energy should hold. It includes idle power and what the drift had come to.
+    pub truth: Vec<Joules>,
+    /// How long it took.
+    pub took: Seconds,
+}
+
+/// Measures `machine` as `plan` says, in batches of one.
+///
+/// # Errors
+/// As [`super::measure`].
+pub fn simulate(machine: &Machine, plan: &Plan) -> Result<Outcome> {
+    simulate_batches(machine, plan, 1, &mut |_| ())
+}
+
+/// The same with several samples a run, and progress.
+pub(super) fn simulate_batches(machine: &Machine, plan: &Plan, batch: usize, progress: &mut dyn FnMut(&Progress<'_>)) -> Result<Outcome> {
+    let state = Arc::new(Mutex::new(State::new(machine)));
     let subject = |i: usize| Subject {
         label: format!("s{i}"),
         model: "none".into(),
         engine: "none".into(),
-        options: LoadOptions { batch: BATCH as usize, ..LoadOptions::default() },
+        options: LoadOptions { batch, ..LoadOptions::default() },
         samples: Arc::default(),
     };
-    let subjects: Vec<_> = (0..lock(world).subjects.len()).map(subject).collect();
-    measure_on(&mut Simulated(Arc::clone(world)), &subjects, &mut Counter::new(world), plan, progress)
+    let subjects: Vec<_> = (0..machine.subjects.len()).map(subject).collect();
+    let mut meter = SimulatedMeter::new(machine, &state);
+    let results = measure_on(&mut Simulated::new(&state), &subjects, &mut meter, plan, progress)?;
+    let state = machine::lock(&state);
+    let truth = state.true_energies().map(|e| e / batch as f64).collect();
+    Ok(Outcome { results, truth, took: state.now() - machine.begin })
 }
 
-const BATCH: u64 = 2;
-
-#[track_caller]
-fn near(got: f64, expect: f64) {
-    assert!((got - expect).abs() <= 1e-6 * expect.abs(), "{got} instead of {expect}");
-}
+#[cfg(test)]
+mod tests;

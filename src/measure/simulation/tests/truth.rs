@@ -1,13 +1,13 @@
 //! The figures are the truth, as far as they say they are.
 
-use super::super::Phase;
 use super::*;
+use crate::measure::Phase;
 
 #[test]
 fn without_noise_every_figure_is_exact() {
-    let world = world(&[Truth::new(0.01, 0.2), Truth::new(0.002, 0.05)]);
-    lock(&world).idle_watts = 10.0;
-    let results = simulate(&world, &Plan::default(), &mut |_| ()).unwrap();
+    let mut machine = Machine::ideal(vec![truth(0.01, 0.2), truth(0.002, 0.05)]);
+    machine.idle = Watts(10.0);
+    let results = run(&machine, &Plan::default()).unwrap();
     for (i, (latency, energy)) in [(0.01, 0.2), (0.002, 0.05)].into_iter().enumerate() {
         let m = results[i].as_ref().unwrap();
         let e = m.energy.as_ref().unwrap();
@@ -30,10 +30,10 @@ fn without_noise_every_figure_is_exact() {
 #[test]
 fn a_linear_thermal_drift_does_not_change_a_ratio() {
     for seed in 0..20 {
-        let world = world(&[Truth::new(0.01, 0.2), Truth::new(0.005, 0.08), Truth::new(0.0025, 0.02)]);
-        lock(&world).drift = 0.02;
+        let mut machine = Machine::ideal(vec![truth(0.01, 0.2), truth(0.005, 0.08), truth(0.0025, 0.02)]);
+        machine.drift = 0.02;
         let plan = Plan { seed, ..Plan::default() };
-        let results = simulate(&world, &plan, &mut |_| ()).unwrap();
+        let results = run(&machine, &plan).unwrap();
         let energy = |i: usize| results[i].as_ref().unwrap().energy.clone().unwrap();
         near(energy(1).ratio.unwrap().value, 0.4);
         near(energy(2).ratio.unwrap().value, 0.1);
@@ -43,14 +43,14 @@ fn a_linear_thermal_drift_does_not_change_a_ratio() {
 
 /// The order of windows, as numbers of subjects.
 fn order(seed: u64) -> Vec<usize> {
-    let world = world(&[Truth::new(0.01, 0.1); 4]);
+    let machine = Machine::ideal(vec![truth(0.01, 0.1); 4]);
     let mut order = Vec::new();
     let mut note = |p: &Progress<'_>| {
         if p.phase == Phase::Window {
             order.push(p.subject[1..].parse().unwrap());
         }
     };
-    simulate(&world, &Plan { seed, ..Plan::default() }, &mut note).unwrap();
+    simulate_batches(&machine, &Plan { seed, ..Plan::default() }, BATCH as usize, &mut note).unwrap();
     order
 }
 
@@ -68,51 +68,11 @@ fn every_block_has_every_subject_and_the_order_depends_on_the_seed_alone() {
     }
 }
 
-/// Share of `runs` seeds whose intervals of energy and ratio hold the truth; checks each result with `check`.
-fn coverage(runs: u64, plan: &Plan, check: &dyn Fn(&Measurement)) -> (f64, f64) {
-    let (mut energy, mut ratio) = (0, 0);
-    for seed in 0..runs {
-        let world = world(&[Truth::new(0.05, 0.2), Truth::new(0.05, 0.1)]);
-        {
-            let mut world = lock(&world);
-            (world.noise, world.drift) = ((0.01, 0.02), 0.0);
-            world.rng = ChaCha8Rng::seed_from_u64(seed);
-        }
-        let results = simulate(&world, &Plan { seed, ..plan.clone() }, &mut |_| ()).unwrap();
-        let m = results[1].as_ref().unwrap();
-        check(m);
-        let e = m.energy.as_ref().unwrap();
-        energy += u64::from(e.gross.contains(0.05));
-        ratio += u64::from(e.ratio.unwrap().contains(0.5));
-    }
-    (energy as f64 / runs as f64, ratio as f64 / runs as f64)
-}
-
-#[test]
-fn intervals_hold_the_truth_as_often_as_they_say() {
-    let (energy, ratio) = coverage(1000, &Plan::default(), &|_| ());
-    // 95 % less three standard errors of 1,000 draws.
-    assert!(energy > 0.929 && ratio > 0.929, "{energy} {ratio}");
-}
-
-#[test]
-fn a_precision_is_reached_and_its_interval_still_holds() {
-    let precise = Plan { precision: Some(0.01), ..Plan::default() };
-    let reached = |m: &Measurement| {
-        let gross = m.energy.as_ref().unwrap().gross;
-        let half = (gross.hi - gross.lo) / 2.0 / gross.value;
-        assert!(half <= 0.0105, "{half} after {} processes", m.processes);
-        assert!(m.warnings.is_empty(), "{:?}", m.warnings);
-    };
-    let (energy, _) = coverage(500, &precise, &reached);
-    assert!(energy > 0.92, "{energy}");
-}
-
 #[test]
 fn cold_processes_are_warmed_up_first() {
-    let world = world(&[Truth::new(0.001, 0.1)]);
-    lock(&world).cold = (3.0, 0.3);
-    let results = simulate(&world, &Plan::default(), &mut |_| ()).unwrap();
+    let mut machine = Machine::ideal(vec![truth(0.001, 0.1)]);
+    machine.cold = (3.0, Seconds(0.3));
+    let results = run(&machine, &Plan::default()).unwrap();
     let m = results[0].as_ref().unwrap();
     near(m.latency.p99.0, 0.0005);
     assert_eq!(m.inferences, 20 * 500 * BATCH);
@@ -121,17 +81,17 @@ fn cold_processes_are_warmed_up_first() {
 
 #[test]
 fn a_process_that_never_settles_is_a_warning() {
-    let world = world(&[Truth::new(0.001, 0.1)]);
-    lock(&world).restless = 1.0;
-    let m = simulate(&world, &Plan::default(), &mut |_| ()).unwrap().remove(0).unwrap();
+    let mut machine = Machine::ideal(vec![truth(0.001, 0.1)]);
+    machine.restless = 1.0;
+    let m = one(&machine, &Plan::default());
     assert!(m.warnings.iter().any(|w| w.starts_with("latency did not become steady in 5 of 5 processes")), "{:?}", m.warnings);
 }
 
 #[test]
 fn when_time_is_over_two_rounds_count_and_the_reader_is_told() {
-    let world = world(&[Truth::new(0.01, 0.1)]);
+    let machine = Machine::ideal(vec![truth(0.01, 0.1)]);
     let plan = Plan { max_time: Some(Seconds(1.0)), ..Plan::default() };
-    let m = simulate(&world, &plan, &mut |_| ()).unwrap().remove(0).unwrap();
+    let m = one(&machine, &plan);
     assert_eq!(m.processes, 2);
     assert!(m.warnings[0].starts_with("time was over after 2 of 5 processes"), "{:?}", m.warnings);
 }
