@@ -11,7 +11,7 @@ use joulefront::measure::simulation::{Machine, simulate};
 use joulefront::stats::{Interval, wilson};
 use joulefront::units::Seconds;
 use joulefront::{Error, Result};
-use methods::{bootstrap, energy, machine, one_after_the_other, plan, protocol, rounds, until_narrow};
+use methods::{bootstrap, energy, machine, one_after_the_other, plan, protocol, rounds, until_found};
 use plotters::prelude::*;
 
 /// Runs for each row of the tables.
@@ -76,7 +76,7 @@ fn intervals() -> Result<()> {
 
 /// How often each method calls a difference in A/A runs, by processes.
 fn false_alarms() -> Result<Vec<Calls>> {
-    let mut all: Vec<Calls> = ["this protocol", "percentile bootstrap", "stop when narrow (±1 %)", "one after the other, 0.1 %/s"]
+    let mut all: Vec<Calls> = ["this protocol", "percentile bootstrap", "stop when something is found", "one after the other, 0.1 %/s"]
         .map(|n| (n, Vec::new()))
         .into();
     println!("\n{:<34} {}", "A/A: a difference is called", PROCESSES.map(|p| format!("{p:>6} pr.")).join(" "));
@@ -92,7 +92,7 @@ fn false_alarms() -> Result<Vec<Calls>> {
             let warming = Machine { drift: 1e-3, ..machine };
             calls[0] += u64::from(called);
             calls[1] += missed(bootstrap(&rounds, seed));
-            calls[2] += missed(until_narrow(&rounds, 0.01));
+            calls[2] += missed(until_found(&rounds));
             calls[3] += missed(one_after_the_other(&warming, &plan(seed, processes))?);
         }
         for ((_, points), calls) in all.iter_mut().zip(calls) {

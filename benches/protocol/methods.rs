@@ -71,10 +71,9 @@ pub(crate) fn bootstrap(rounds: &[f64], seed: u64) -> Option<Interval> {
     Some(Interval { value, lo: quantile(&means, 0.025)?, hi: quantile(&means, 0.975)? })
 }
 
-/// Measuring until the interval is narrow: looks after each round from the third on, and stops when it is within ±`half`.
-pub(crate) fn until_narrow(rounds: &[f64], half: f64) -> Option<Interval> {
-    let narrow = |k: usize| log_ratio(&rounds[..k]).filter(|i| (i.hi - i.lo) / 2.0 <= half * i.value);
-    (3..=rounds.len()).find_map(narrow).or_else(|| log_ratio(rounds))
+/// Measuring until something is found: looks after each round from the third on, and stops when the interval excludes 1.
+pub(crate) fn until_found(rounds: &[f64]) -> Option<Interval> {
+    (3..=rounds.len()).find_map(|k| log_ratio(&rounds[..k]).filter(|i| !i.contains(1.0))).or_else(|| log_ratio(rounds))
 }
 
 /// All of the first subject's processes, then all of the second's: the interval of the ratio of their means on the logarithms, as if

@@ -6,7 +6,7 @@ use super::progress::{Bar, on_ctrl_c};
 use super::{Global, as_json, engine_versions, print, say, text, values};
 use crate::data::Dataset;
 use crate::engine::{self, LoadOptions};
-use crate::measure::{Environment, Measurement, Plan, Subject, made_up, measure};
+use crate::measure::{Environment, Load, Measurement, Plan, Subject, made_up, measure};
 use crate::model::{Dims, Given, Graph};
 use crate::report::{ModelRow, csv, rows, side_by_side};
 use crate::runner::{Job, Program, Runner};
@@ -43,6 +43,12 @@ pub(super) struct Args {
     /// A number for an open dimension (`seq=128`), or an input's shape (`input=1x3x224x224`); may be repeated
     #[arg(long, value_name = "NAME=NUMBERS")]
     shape: Vec<Given>,
+    /// Requests arrive at random at this mean rate (`50/s`), whatever the machine does, instead of back to back; each is one batch
+    #[arg(long, value_name = "RATE", value_parser = values::rate, conflicts_with = "cold")]
+    rate: Option<f64>,
+    /// Each inference in a fresh process: start, load, first answer
+    #[arg(long)]
+    cold: bool,
     /// Half-width of the energy interval to reach, by more processes
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
     precision: Option<f64>,
@@ -96,6 +102,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         timeout: args.timeout.into(),
         disturbance: args.disturbance,
         margin: args.margin,
+        load: match args.rate {
+            Some(rate) => Load::Open { rate },
+            None if args.cold => Load::Cold,
+            None => Load::BackToBack,
+        },
         cancel: Arc::clone(cancel),
         ..Plan::default()
     };
@@ -274,6 +285,20 @@ fn as_text(trials: &[Trial]) -> String {
             s.high,
             s.source
         );
+    }
+    if let Some(m) = trials.iter().find_map(|t| t.results()).map(|r| &r.measurement) {
+        out += match m.load {
+            Load::BackToBack => "",
+            Load::Open { .. } => {
+                "requests arrive at random; latency counts from the arrival, and energy between them is theirs too where the meter sees it\n"
+            }
+            Load::Cold => {
+                "each inference is the first of its process: latency is from its start to the answer, with the file in the page cache\n"
+            }
+        };
+    }
+    for (t, cold) in trials.iter().filter_map(|t| Some((t, t.results()?.measurement.cold?))) {
+        out += &format!("{}: load {}, first inference {} (medians)\n", t.configuration.recipe, si(cold.load.0, "s"), si(cold.first.0, "s"));
     }
     for t in trials {
         match (&t.outcome, t.results()) {

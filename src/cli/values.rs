@@ -33,6 +33,14 @@ pub(super) fn seconds(text: &str) -> Result<Seconds, String> {
     if value > LONGEST { Err(format!("`{text}` is more than 30 years")) } else { Ok(Seconds(value)) }
 }
 
+/// `50/s`, `300/m`: how often something happens, per second.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    let per = |unit: &str| text.trim().strip_suffix(unit).map(|number| (number.trim(), if unit == "/s" { 1.0 } else { 1.0 / 60.0 }));
+    let (number, scale) = per("/s").or_else(|| per("/m")).ok_or_else(|| format!("`{text}` needs a unit: write 50/s or 300/m"))?;
+    let rate = positive(number, text)? * scale;
+    if rate > 1e6 { Err(format!("`{text}` is more than a million per second")) } else { Ok(rate) }
+}
+
 /// `5m`, `200trials`, `2kJ`.
 pub(super) fn budget(text: &str) -> Result<Budget, String> {
     let (number, unit) = split(text);

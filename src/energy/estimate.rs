@@ -86,6 +86,10 @@ impl Meter for Estimator {
         })
     }
 
+    fn at_birth(&self, target: Target) -> Option<Reading> {
+        Some(Reading::take(target, || vec![Ok(0)]))
+    }
+
     fn energy(&self, start: &Reading, end: &Reading) -> WindowEnergy {
         if start.target() != end.target() {
             return WindowEnergy::Invalid(format!("the readings are of processes {} and {}", start.target().pid, end.target().pid));

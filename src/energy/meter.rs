@@ -135,6 +135,12 @@ pub trait Meter: Send {
     /// Energy between two readings, by domain, counted or not, with the domains' names.
     fn domains_energy(&self, start: &Reading, end: &Reading) -> Vec<(String, WindowEnergy)>;
 
+    /// What this meter would have shown when the process of `target` began, for meters that follow one process; `None` for those
+    /// that see more.
+    fn at_birth(&self, _target: Target) -> Option<Reading> {
+        None
+    }
+
     /// The longest time between two readings for which [`energy`](Meter::energy) can be sure that no counter wrapped twice;
     /// beyond it the window is invalid. `None`: no limit. Longer spans are measured as a sum of shorter ones.
     fn longest_window(&self) -> Option<Seconds> {

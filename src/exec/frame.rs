@@ -157,7 +157,8 @@ fn tiles(rows: &[usize], width: usize, columns: usize) -> (Vec<Tile>, Vec<Piece>
     let (mut row, mut done) = (0, 0);
     while row < rows.len() && width > 0 {
         let (first, begin) = (rows[row] + done, pieces.len());
-        while row < rows.len() && rows[row] + done < first + columns {
+        // A row may start before the one above it has ended, where all that they share is padding: then a tile ends with it.
+        while row < rows.len() && (first..first + columns).contains(&(rows[row] + done)) {
             let from = rows[row] + done - first;
             let len = (width - done).min(columns - from);
             pieces.push(Piece { from, to: row * width + done, len });

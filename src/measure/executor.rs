@@ -12,6 +12,14 @@ pub trait Executor {
     /// The model is refused, or the process crashes or hangs.
     fn start(&mut self, subject: usize) -> Result<Box<dyn Process>>;
 
+    /// Starts a subject for a single inference.
+    ///
+    /// # Errors
+    /// As [`Executor::start`].
+    fn start_cold(&mut self, subject: usize) -> Result<Box<dyn Process>> {
+        self.start(subject)
+    }
+
     /// Lets the machine be idle for that long.
     fn idle(&mut self, span: Seconds);
 
@@ -36,6 +44,16 @@ pub trait Process {
     /// # Errors
     /// The engine fails, or the process crashes or hangs.
     fn run(&mut self, n: u64) -> Result<Ran>;
+
+    /// Exactly `n` inferences that arrive at random, `rate` per second on average, by a schedule that `seed` fixes. Their latencies
+    /// count from the arrival.
+    ///
+    /// # Errors
+    /// As [`Process::run`].
+    fn serve(&mut self, n: u64, rate: f64, seed: u64) -> Result<Ran>;
+
+    /// Time from the file to a model that was ready to run.
+    fn load_time(&self) -> Seconds;
 
     /// Nanoseconds of each inference of the last run.
     ///

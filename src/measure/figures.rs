@@ -1,5 +1,6 @@
 //! What a measurement yields: data only, stored in studies and printed by reports.
 
+use super::load::Load;
 use crate::energy::{Kind, Scope, Systematic};
 use crate::stats::{Interval, Verdict};
 use crate::units::{Bytes, Seconds};
@@ -13,6 +14,12 @@ pub struct Measurement {
     pub energy: Option<Energy>,
     /// Latency of single inferences.
     pub latency: Latency,
+    /// How inferences followed each other.
+    #[serde(default)]
+    pub load: Load,
+    /// The parts of a cold start, where that is what was measured.
+    #[serde(default)]
+    pub cold: Option<Cold>,
     /// Samples per second over the windows' wall time.
     pub throughput_per_s: f64,
     /// Largest `VmHWM` of the fresh processes.
@@ -29,6 +36,15 @@ pub struct Measurement {
     pub inferences: u64,
     /// What a reader must know: cause and remedy, one line each.
     pub warnings: Vec<String>,
+}
+
+/// Medians of the parts of a cold start. (Its whole, from the start of the process to the answer, is the latency.)
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cold {
+    /// From the model's file to a model that can run.
+    pub load: Seconds,
+    /// The first inference.
+    pub first: Seconds,
 }
 
 /// Energy per inference in joules.

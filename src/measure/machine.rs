@@ -35,6 +35,22 @@ impl<'a> Machine<'a> {
         machine
     }
 
+    /// A process of `subject` that rotates over at most `slots` inputs.
+    fn spawn(&self, subject: usize, slots: usize) -> Result<Box<dyn Process>> {
+        let subject = &self.subjects[subject];
+        let job = Job {
+            model: subject.model.clone(),
+            engine: subject.engine.clone(),
+            options: subject.options.clone(),
+            cpus: self.cores(subject.options.threads),
+            timeout: self.timeout,
+        };
+        let mut runner = Runner::spawn(self.program, &job)?;
+        let rotation = rotation(&subject.samples, subject.options.batch)?;
+        runner.prepare(&rotation[..rotation.len().min(slots)])?;
+        Ok(Box::new(runner))
+    }
+
     /// The last cores: interrupts and system services prefer the first.
     fn cores(&self, threads: usize) -> Vec<usize> {
         self.cpus[self.cpus.len().saturating_sub(threads)..].to_vec()
@@ -51,17 +67,11 @@ impl Drop for Machine<'_> {
 
 impl Executor for Machine<'_> {
     fn start(&mut self, subject: usize) -> Result<Box<dyn Process>> {
-        let subject = &self.subjects[subject];
-        let job = Job {
-            model: subject.model.clone(),
-            engine: subject.engine.clone(),
-            options: subject.options.clone(),
-            cpus: self.cores(subject.options.threads),
-            timeout: self.timeout,
-        };
-        let mut runner = Runner::spawn(self.program, &job)?;
-        runner.prepare(&rotation(&subject.samples, subject.options.batch)?)?;
-        Ok(Box::new(runner))
+        self.spawn(subject, usize::MAX)
+    }
+
+    fn start_cold(&mut self, subject: usize) -> Result<Box<dyn Process>> {
+        self.spawn(subject, 1)
     }
 
     fn idle(&mut self, span: Seconds) {
@@ -91,6 +101,14 @@ impl Process for Runner {
 
     fn run(&mut self, n: u64) -> Result<Ran> {
         self.run(n)
+    }
+
+    fn serve(&mut self, n: u64, rate: f64, seed: u64) -> Result<Ran> {
+        self.serve(n, rate, seed)
+    }
+
+    fn load_time(&self) -> Seconds {
+        self.load_time()
     }
 
     fn latencies(&mut self) -> Result<Vec<u64>> {

@@ -10,10 +10,12 @@
 //! ([`Plan::precision`]). It never depends on how the interval looks on the way: stopping when it looks good covers the truth
 //! far less often than it says.
 
+mod cold;
 mod cpu_times;
 mod environment;
 mod executor;
 mod figures;
+mod load;
 mod machine;
 mod plan;
 mod precision;
@@ -28,7 +30,8 @@ mod windows;
 pub use cpu_times::{Contamination, CpuTimes, contamination};
 pub use environment::{Build, Cpu, EngineVersion, Environment, EnvironmentWarning, Moment, Temperature};
 pub use executor::{Executor, Process};
-pub use figures::{Energy, Latency, Measurement};
+pub use figures::{Cold, Energy, Latency, Measurement};
+pub use load::Load;
 pub use plan::{Phase, Plan, Progress, Subject};
 pub use protocol::{measure, measure_on};
 pub use samples::{made_up, rotation};

@@ -1,5 +1,6 @@
 //! What is measured and how long.
 
+use super::load::Load;
 use crate::engine::LoadOptions;
 use crate::tensor::Tensor;
 use crate::units::Seconds;
@@ -41,6 +42,8 @@ pub struct Plan {
     /// After [`processes`](Plan::processes) rounds, or 8 if that is more, their scatter fixes once how many rounds there will be (Stein's two-stage
     /// procedure), and the interval keeps the pilot's scatter and degrees of freedom.
     pub precision: Option<f64>,
+    /// How inferences follow each other.
+    pub load: Load,
     /// No round is begun that would probably end later than this. Two rounds are always run.
     pub max_time: Option<Seconds>,
     /// Seed of the order of windows.
@@ -66,6 +69,7 @@ impl Default for Plan {
             window: Seconds(0.5),
             longest_window: Seconds(10.0),
             precision: None,
+            load: Load::default(),
             max_time: None,
             seed: 0,
             timeout: Duration::from_secs(120),
@@ -92,6 +96,11 @@ impl Plan {
         }
         if !(self.margin > 0.0 && self.margin < 1.0) {
             return Err(Error::bad_input(format!("a margin of {} is not between 0 and 1", self.margin)));
+        }
+        if let Load::Open { rate } = self.load
+            && !(rate > 0.0 && rate <= 1e6)
+        {
+            return Err(Error::bad_input(format!("a rate of {rate} requests per second is not between 0 and 1,000,000")));
         }
         match self.precision {
             Some(p) if !(p > 0.0 && p < 1.0) => Err(Error::bad_input(format!("a precision of {p} is not between 0 and 1"))),

@@ -1,19 +1,21 @@
 //! Rounds of fresh processes, blocks of interleaved windows.
 
+use super::cold;
 use super::executor::{Executor, Process};
 use super::figures::Measurement;
+use super::load::Load;
 use super::machine::Machine;
 use super::plan::{Phase, Plan, Progress, Subject};
 use super::precision::{Pilot, pilot};
 use super::summarise::{Run, summarise};
-use super::warmup::warm_up;
-use super::windows::{Window, idle, length, settle, window};
+use super::warmup::{Warmed, warm_up};
+use super::windows::{Window, idle, length, settle, until_valid, window};
 use crate::energy::Meter;
 use crate::engine::runner::{Memory, Program};
 use crate::units::{Bytes, Seconds, Watts};
 use crate::{Error, ErrorKind, Result};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 
@@ -43,6 +45,8 @@ pub(super) struct Track {
     pub(super) pilot: Option<Pilot>,
     /// Runs per window, chosen once.
     runs: Option<u64>,
+    /// Requests arrived faster than they could be answered.
+    pub(super) overloaded: bool,
     /// What ended it.
     failure: Option<Error>,
 }
@@ -126,7 +130,8 @@ struct Session<'a> {
 /// A subject's process in the current round.
 struct Running {
     subject: usize,
-    process: Box<dyn Process>,
+    /// `None` where every inference has a process of its own.
+    process: Option<Box<dyn Process>>,
     runs: u64,
     settle: u64,
 }
@@ -186,13 +191,15 @@ impl Session<'_> {
             } else {
                 order.reverse();
             }
+            // All subjects of a block answer the same requests.
+            let arrivals = self.rng.random();
             for &i in &order {
                 let subject = running[i].subject;
                 if self.tracks[subject].failure.is_some() {
                     continue;
                 }
                 self.report(Phase::Window, Some(subject));
-                if let Err(e) = self.window(&mut running[i]) {
+                if let Err(e) = self.window(&mut running[i], arrivals) {
                     self.fail(subject, e)?;
                 }
                 self.done += 1;
@@ -210,23 +217,43 @@ impl Session<'_> {
 
     /// Starts and warms up; memory is asked before the long runs, whose latencies we keep in the child.
     fn start(&mut self, subject: usize) -> Result<Running> {
-        let mut process = self.executor.start(subject)?;
-        let warmed = warm_up(process.as_mut())?;
+        let cold = self.plan.load == Load::Cold;
+        let began = self.executor.now();
+        let mut process = if cold { self.executor.start_cold(subject)? } else { self.executor.start(subject)? };
+        let warmed = if cold {
+            process.run(1)?;
+            Warmed { per_run: self.executor.now() - began, steady: true }
+        } else {
+            warm_up(process.as_mut())?
+        };
         let memory = process.memory()?;
         let track = &mut self.tracks[subject];
         if memory.peak > track.peak.peak {
             (track.peak, track.before) = (memory, process.memory_before_load().peak);
         }
         track.unsteady += usize::from(!warmed.steady);
-        let runs = *track.runs.get_or_insert_with(|| warmed.runs(self.window));
-        Ok(Running { subject, process, runs, settle: settle(&warmed) })
+        let runs = match self.plan.load {
+            Load::Open { rate } => {
+                track.overloaded |= warmed.per_run.0 * rate >= 1.0;
+                (rate * self.window.0).ceil().clamp(1.0, 1e9) as u64
+            }
+            Load::BackToBack | Load::Cold => *track.runs.get_or_insert_with(|| warmed.runs(self.window)),
+        };
+        Ok(Running { subject, process: (!cold).then_some(process), runs, settle: settle(&warmed) })
     }
 
-    fn window(&mut self, running: &mut Running) -> Result<()> {
-        let track = &mut self.tracks[running.subject];
-        let shape = (running.runs, running.settle, self.subjects[running.subject].options.batch);
+    fn window(&mut self, running: &mut Running, arrivals: u64) -> Result<()> {
+        let Running { subject, runs, settle, ref mut process } = *running;
+        let track = &mut self.tracks[subject];
+        let batch = self.subjects[subject].options.batch;
         let mut invalid = |reason: &str| *track.invalid.entry(kind_of(reason)).or_default() += 1;
-        let window = window(self.executor, running.process.as_mut(), self.meter, self.plan, shape, &mut invalid)?;
+        let (meter, plan) = (&mut *self.meter, self.plan);
+        let mut measure = |executor: &mut dyn Executor| match process {
+            Some(process) => window(executor, process.as_mut(), meter, plan, (runs, settle, batch), arrivals),
+            None => cold::window(executor, subject, meter, plan, (runs, batch)),
+        };
+        let window = until_valid(self.executor, plan, &mut measure, &mut invalid)?;
+        let track = &mut self.tracks[subject];
         if let Some(round) = track.rounds.last_mut() {
             round.windows.push(window);
         }

@@ -1,6 +1,8 @@
 //! From windows to figures.
 
-use super::figures::{Energy, Latency, Measurement};
+use super::cold::Start;
+use super::figures::{Cold, Energy, Latency, Measurement};
+use super::load::Load;
 use super::plan::Plan;
 use super::protocol::{Round, Track};
 use super::warnings::Warning;
@@ -66,6 +68,8 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
     Ok(Measurement {
         energy,
         latency: Latency { mean, p50, p90, p99, ratio, verdict },
+        load: run.plan.load,
+        cold: cold(&counted),
         throughput_per_s: inferences as f64 / wall.0,
         peak_rss: track.peak.peak,
         rss_before_load: track.before,
@@ -161,6 +165,9 @@ fn general_warnings(run: &Run<'_>, track: &Track, counted: &[&Window], warnings:
     if track.unsteady > 0 {
         warnings.push(Warning::Unsteady { processes: track.unsteady, of: processes });
     }
+    if let (Load::Open { rate }, true) = (run.plan.load, track.overloaded) {
+        warnings.push(Warning::Overloaded { rate });
+    }
     if processes < run.planned {
         warnings.push(Warning::TimeOver { processes, planned: run.planned });
     }
@@ -218,6 +225,16 @@ fn ratios(track: &Track, reference: &Track, count: &Count, quantity: Quantity) -
 /// Energy per inference of one process, from its valid windows.
 pub(super) fn energy_per_inference(round: &Round) -> Option<f64> {
     total(round, &|w| w.invalid().is_none(), gross).map(|(e, n)| e / n)
+}
+
+/// The parts of the cold starts in `windows`, if there are any.
+fn cold(windows: &[&Window]) -> Option<Cold> {
+    let median = |part: fn(&Start) -> u64| {
+        let mut all: Vec<f64> = windows.iter().flat_map(|w| &w.starts).map(|s| part(s) as f64 * 1e-9).collect();
+        all.sort_unstable_by(f64::total_cmp);
+        quantile(&all, 0.5).map(Seconds)
+    };
+    Some(Cold { load: median(|s| s.load)?, first: median(|s| s.first)? })
 }
 
 /// Median, 90th and 99th percentile of the latency of single runs, per sample.

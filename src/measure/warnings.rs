@@ -23,6 +23,8 @@ pub(super) enum Warning {
     Drift { change: f64 },
     /// Windows far from the others of their process.
     Outliers { windows: usize, of: usize },
+    /// Requests arrived faster than they could be answered.
+    Overloaded { rate: f64 },
     /// Idle power could not be measured.
     NoIdle,
     /// Net energy per inference includes zero.
@@ -71,6 +73,10 @@ impl fmt::Display for Warning {
             Warning::Outliers { windows, of } => write!(
                 f,
                 "{windows} of {of} windows lie far from the others of their process; they count, but something else ran or the frequency changed: close other programs and repeat it"
+            ),
+            Warning::Overloaded { rate } => write!(
+                f,
+                "{rate} requests per second are more than this configuration can answer, so their queue grows for as long as they come and latency says how long that was; use a lower rate"
             ),
             Warning::NoIdle => f.write_str(
                 "idle power could not be measured in at least two rounds, so there is no net energy; repeat it when the machine is quiet",

@@ -1,6 +1,8 @@
 //! One window: N inferences, or an idle span, between two readings of the meter.
 
+use super::cold::Start;
 use super::executor::{Executor, Process};
+use super::load::Load;
 use super::plan::Plan;
 use crate::Result;
 use crate::energy::{Meter, MeterInfo, Scope, Target, WindowEnergy, read_after_tick};
@@ -32,9 +34,25 @@ pub(super) struct Window {
     pub(super) remark: Option<String>,
     /// Nanoseconds of each run.
     pub(super) latencies: Vec<u64>,
+    /// Parts of each run, where it was a cold start.
+    pub(super) starts: Vec<Start>,
 }
 
 impl Window {
+    /// Nothing was measured yet.
+    pub(super) fn empty() -> Self {
+        Window {
+            inferences: 0,
+            span: Seconds(0.0),
+            wall: Seconds(0.0),
+            energy: Err("nothing was measured".to_owned()),
+            disturbance: None,
+            remark: None,
+            latencies: Vec::new(),
+            starts: Vec::new(),
+        }
+    }
+
     /// Why it does not count, if it does not.
     pub(super) fn invalid(&self) -> Option<&str> {
         self.disturbance.as_deref().or_else(|| self.energy.as_ref().err().map(String::as_str))
@@ -57,36 +75,51 @@ pub(super) fn too_few(updates: Option<f64>) -> Option<f64> {
     updates.filter(|&u| u < UPDATES * 0.99)
 }
 
-/// One window of `runs` runs of `batch` samples; measured again while it is invalid, as often as the plan allows. The last
-/// try is returned whether valid or not, and `invalid` is told of every invalid one.
+/// One window of `runs` runs of `batch` samples.
 pub(super) fn window(
     executor: &mut dyn Executor,
     process: &mut dyn Process,
     meter: &mut dyn Meter,
     plan: &Plan,
     (runs, settle, batch): (u64, u64, usize),
-    invalid: &mut dyn FnMut(&str),
+    seed: u64,
 ) -> Result<Window> {
     let target = Target { pid: process.pid() };
+    process.run(settle)?;
+    executor.watch();
+    let start = read_after_tick(meter, target);
+    let began = executor.now();
+    let ran = match plan.load {
+        Load::Open { rate } => process.serve(runs, rate, seed)?,
+        Load::BackToBack | Load::Cold => process.run(runs)?,
+    };
+    let end = meter.read(target);
+    let span = executor.now() - began;
+    let others = disturbance(executor, plan, ran.cpu);
+    // A meter that sees the machine sees what others burn; one that sees the process only suffers when it was held up.
+    let (disturbance, remark) = match (meter.info().scope, plan.load) {
+        // It sleeps between requests: that it did not run says nothing.
+        (Scope::ProcessShare, Load::Open { .. }) => (None, others),
+        (Scope::ProcessShare, _) => (held_up(ran.cpu, ran.wall, plan.disturbance), others),
+        _ => (others, None),
+    };
+    let energy = energy(meter.energy(&start, &end)).map(|e| e * late(meter.info(), span));
+    let latencies = process.latencies()?;
+    Ok(Window { inferences: runs * batch as u64, span, wall: ran.wall, energy, disturbance, remark, latencies, starts: Vec::new() })
+}
+
+/// Measures a window again while it is invalid, as often as the plan allows. The last try is returned whether valid or not, and
+/// `invalid` is told of every invalid one.
+pub(super) fn until_valid(
+    executor: &mut dyn Executor,
+    plan: &Plan,
+    measure: &mut dyn FnMut(&mut dyn Executor) -> Result<Window>,
+    invalid: &mut dyn FnMut(&str),
+) -> Result<Window> {
     let mut tried = 0;
     loop {
         plan.go_on()?;
-        process.run(settle)?;
-        executor.watch();
-        let start = read_after_tick(meter, target);
-        let began = executor.now();
-        let ran = process.run(runs)?;
-        let end = meter.read(target);
-        let span = executor.now() - began;
-        let others = disturbance(executor, plan, ran.cpu);
-        // A meter that sees the machine sees what others burn; one that sees the process only suffers when it was held up.
-        let (disturbance, remark) = match meter.info().scope {
-            Scope::ProcessShare => (held_up(ran.cpu, ran.wall, plan.disturbance), others),
-            _ => (others, None),
-        };
-        let energy = energy(meter.energy(&start, &end)).map(|e| e * late(meter.info(), span));
-        let latencies = process.latencies()?;
-        let window = Window { inferences: runs * batch as u64, span, wall: ran.wall, energy, disturbance, remark, latencies };
+        let window = measure(executor)?;
         let Some(reason) = window.invalid() else { return Ok(window) };
         invalid(reason);
         if tried == plan.retries {
@@ -99,7 +132,7 @@ pub(super) fn window(
 }
 
 /// What others did since the executor was told to watch, when it is more than the plan allows.
-fn disturbance(executor: &mut dyn Executor, plan: &Plan, own_cpu: Seconds) -> Option<String> {
+pub(super) fn disturbance(executor: &mut dyn Executor, plan: &Plan, own_cpu: Seconds) -> Option<String> {
     // On several cores others can take more than the whole of one.
     executor.disturbance(own_cpu, plan.disturbance).filter(|_| plan.disturbance < 1.0)
 }
@@ -136,13 +169,13 @@ pub(super) fn idle(executor: &mut dyn Executor, meter: &mut dyn Meter, plan: &Pl
 /// By what to multiply what a counter shows over `span`. The window begins with an update of the counter and ends between two, so
 /// that the last reading is behind by half a period on average; that much is added, at the window's own power. Without it all
 /// figures were too low, by 0.25 % with the shortest windows (200 updates).
-fn late(meter: &MeterInfo, span: Seconds) -> f64 {
+pub(super) fn late(meter: &MeterInfo, span: Seconds) -> f64 {
     let missing = meter.update_period.map_or(0.0, |period| 0.5 * (period / span));
     // A window that is hardly longer than a period is reported as too short; it is not blown up.
     1.0 / (1.0 - missing.min(0.25))
 }
 
-fn energy(window: WindowEnergy) -> Result<Joules, String> {
+pub(super) fn energy(window: WindowEnergy) -> Result<Joules, String> {
     match window {
         WindowEnergy::Valid { total, .. } => Ok(total),
         WindowEnergy::Invalid(reason) => Err(reason),

@@ -42,7 +42,7 @@ mod tests {
         model_sha256,seed,environment";
 
     /// What has been added since.
-    const ADDED: &str = ",energy_verdict,latency_verdict\n";
+    const ADDED: &str = ",energy_verdict,latency_verdict,load,cold_load_p50_s,cold_first_p50_s\n";
 
     #[test]
     fn the_header_is_the_contract() {

@@ -60,6 +60,9 @@ pub struct Row {
     pub environment: String,
     pub energy_verdict: Option<&'static str>,
     pub latency_verdict: Option<&'static str>,
+    pub load: Option<String>,
+    pub cold_load_p50_s: Option<f64>,
+    pub cold_first_p50_s: Option<f64>,
 }
 
 /// A row with the model's name: what stands under `results` in JSON.
@@ -123,6 +126,9 @@ fn fill(row: &mut Row, r: &Results) {
         row.energy_scope = Some(e.scope.name());
     }
     row.energy_ratio_engine = r.energy_ratio_engine.and_then(|i| finite(i.value));
+    row.load = Some(m.load.to_string());
+    row.cold_load_p50_s = m.cold.and_then(|c| finite(c.load.0));
+    row.cold_first_p50_s = m.cold.and_then(|c| finite(c.first.0));
     row.latency_verdict = m.latency.verdict.map(Verdict::name);
     row.latency_p50_s = finite(m.latency.p50.0);
     row.latency_p90_s = finite(m.latency.p90.0);

@@ -81,6 +81,8 @@ pub(crate) fn done(id: u64, configuration: Configuration, accuracy: f64, ratio: 
                 ratio: Some(around(ratio, half)),
                 verdict: None,
             },
+            load: crate::measure::Load::BackToBack,
+            cold: None,
             throughput_per_s: short(2200.0 / ratio),
             peak_rss: Bytes(18_500_000 + 2 * bytes),
             rss_before_load: Bytes(9_200_000),

@@ -170,6 +170,26 @@ fn bench_prints_one_object_with_the_environment() {
     assert_eq!(json["results"].as_array().unwrap().len(), 1);
 }
 
+#[test]
+fn requests_and_cold_starts_are_load_regimes() {
+    let common =
+        ["bench", "models/fashion-mlp.onnx", "--processes", "2", "--window", "100ms", "--disturbance", "100%", "--quiet", "--json"];
+    let first = |more: &[&str]| joulefront(&[&common[..], more].concat()).json()["results"][0].clone();
+    let open = first(&["--rate", "100/s"]);
+    assert_eq!(open["load"], "open 100/s");
+    // As many as arrive in that time, whatever the model could do: 2 processes × 4 windows × 10.
+    assert_eq!(open["inferences"], 80);
+    assert!(open["throughput_per_s"].as_f64().unwrap() < 400.0);
+    let cold = first(&["--cold"]);
+    assert_eq!(cold["load"], "cold");
+    let seconds = |key: &str| cold[key].as_f64().unwrap();
+    assert!(seconds("latency_p50_s") > seconds("cold_load_p50_s") && seconds("cold_load_p50_s") > 0.0 && seconds("cold_first_p50_s") > 0.0);
+    // Loading and optimising cost more than an inference does.
+    assert!(seconds("energy_j") > 10.0 * open["energy_j"].as_f64().unwrap());
+    joulefront(&[&common[..], &["--rate", "5"]].concat()).refused(2, &["5/s"]);
+    joulefront(&[&common[..], &["--rate", "5/s", "--cold"]].concat()).refused(2, &["cannot be used with"]);
+}
+
 /// A graph over sound of any length: the length is given, and its cost grows with it.
 #[test]
 fn open_dimensions_are_given_on_the_command_line() {

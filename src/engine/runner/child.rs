@@ -9,8 +9,10 @@ use crate::engine::{LoadOptions, Session, Source, Spec, by_name};
 use crate::sys::pin_current_thread;
 use crate::units::Bytes;
 use crate::{Error, Result};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::io::{BufReader, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Runs the loop; returns the exit code.
 pub(super) fn main() -> i32 {
@@ -89,6 +91,7 @@ impl Child {
         Ok(match request {
             Request::Prepare => (loaded.prepare(payload)?, nothing),
             Request::Run { n } => (loaded.run(n)?, nothing),
+            Request::Serve { n, rate, seed } => (loaded.serve(n, rate, seed)?, nothing),
             Request::Latencies => (Reply::Latencies, loaded.latencies.iter().flat_map(|ns| ns.to_le_bytes()).collect()),
             Request::Infer { samples } => (Reply::Inferred, loaded.infer(samples, payload)?),
             Request::Memory => (Reply::Memory { memory: memory() }, nothing),
@@ -138,6 +141,36 @@ impl Loaded {
         let cpu_ns = cpu_ns().saturating_sub(cpu);
         self.next = next;
         Ok(Reply::Ran { wall_ns: (last - start).as_nanos() as u64, cpu_ns })
+    }
+
+    /// Waits for each arrival asleep, as a server does, and runs. A request that arrives while another runs waits, and its latency
+    /// says so (else a slow run would hide those that it held up).
+    fn serve(&mut self, n: u64, rate: f64, seed: u64) -> Result<Reply> {
+        if self.slots == 0 {
+            return Err(Error::bad_input("no inputs are prepared"));
+        }
+        let n = usize::try_from(n).map_err(|_| Error::bad_input("too many inferences at once"))?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut at = 0.0;
+        let arrivals: Vec<Duration> = (0..n)
+            .map(|_| {
+                at -= (1.0 - rng.random::<f64>()).ln() / rate;
+                Duration::try_from_secs_f64(at).map_err(|_| Error::bad_input(format!("{rate} requests per second have no arrivals")))
+            })
+            .collect::<Result<_>>()?;
+        self.latencies.clear();
+        self.latencies.resize(n, u64::MAX);
+        let cpu = cpu_ns();
+        let start = Instant::now();
+        for (latency, arrival) in self.latencies.iter_mut().zip(arrivals) {
+            while let Some(early) = arrival.checked_sub(start.elapsed()).filter(|e| !e.is_zero()) {
+                std::thread::sleep(early);
+            }
+            self.session.run_slot(self.next)?;
+            self.next = (self.next + 1) % self.slots;
+            *latency = start.elapsed().saturating_sub(arrival).as_nanos() as u64;
+        }
+        Ok(Reply::Ran { wall_ns: start.elapsed().as_nanos() as u64, cpu_ns: cpu_ns().saturating_sub(cpu) })
     }
 
     /// Outputs of `samples` samples, one output after the other. The last batch is filled up with its own last sample.

@@ -178,7 +178,19 @@ impl Runner {
         }
     }
 
-    /// Nanoseconds of each inference of the last [`Runner::run`].
+    /// Exactly `n` inferences over the prepared inputs, at the arrivals of a Poisson process of `rate` per second that `seed` fixes.
+    /// The latencies count from the arrivals.
+    ///
+    /// # Errors
+    /// As [`Runner::run`].
+    pub fn serve(&mut self, n: u64, rate: f64, seed: u64) -> Result<Ran> {
+        match self.ask(&Request::Serve { n, rate, seed }, &[])? {
+            (Reply::Ran { wall_ns, cpu_ns }, _) => Ok(Ran { wall: seconds(wall_ns), cpu: seconds(cpu_ns) }),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    /// Nanoseconds of each inference of the last [`Runner::run`] or [`Runner::serve`].
     ///
     /// # Errors
     /// The child crashes or hangs.

@@ -41,6 +41,8 @@ pub(super) enum Request {
     Prepare,
     /// Exactly `n` inferences, rotating over the slots.
     Run { n: u64 },
+    /// Exactly `n` inferences at random arrivals, `rate` per second on average.
+    Serve { n: u64, rate: f64, seed: u64 },
     /// The latencies of the last run.
     Latencies,
     /// Outputs for the `samples` samples in the payload.

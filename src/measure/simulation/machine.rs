@@ -191,6 +191,18 @@ impl Process for SimulatedProcess {
         Ok(Ran { wall: Seconds(span), cpu: Seconds(span * (1.0 - state.machine.waiting)) })
     }
 
+    /// Every request finds the machine idle: nobody waits for another.
+    fn serve(&mut self, n: u64, rate: f64, _: u64) -> Result<Ran> {
+        let ran = self.run(n)?;
+        let rest = (n as f64 / rate - ran.wall.0).max(0.0);
+        lock(&self.state).pass(rest, 0.0);
+        Ok(Ran { wall: ran.wall + Seconds(rest), ..ran })
+    }
+
+    fn load_time(&self) -> Seconds {
+        Seconds(0.0)
+    }
+
     fn latencies(&mut self) -> Result<Vec<u64>> {
         Ok(self.last.clone())
     }

@@ -116,7 +116,8 @@ impl Machine {
     }
 
     /// Like a computer with a RAPL counter: updates each millisecond in steps of 61 µJ, 10 W idle, noise of 2 % from window to
-    /// window with a correlation of 0.6 and of 1 % from process to process, and 0.02 % more energy with each second.
+    /// window with a correlation of 0.6 and of 1 % from process to process, latency that varies by 1 %, and 0.02 % more energy with
+    /// each second.
     pub fn rapl(subjects: Vec<Truth>) -> Self {
         Machine {
             idle: Watts(10.0),
@@ -128,6 +129,8 @@ impl Machine {
             update_period: Some(Seconds(1e-3)),
             max: Some(u64::from(u32::MAX)),
             read_cost: Seconds(5e-6),
+            // So that windows do not end at the same phase of a tick every time.
+            restless: 0.01,
             ..Machine::ideal(subjects)
         }
     }

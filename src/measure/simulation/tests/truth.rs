@@ -1,7 +1,7 @@
 //! The figures are the truth, as far as they say they are.
 
 use super::*;
-use crate::measure::Phase;
+use crate::measure::{Load, Phase};
 
 #[test]
 fn without_noise_every_figure_is_exact() {
@@ -25,6 +25,33 @@ fn without_noise_every_figure_is_exact() {
         assert_eq!((m.peak_rss, m.rss_before_load), (Bytes(3_000_000 + i as u64), Bytes(1_000_000)));
         assert!(m.invalid_windows.is_empty() && m.warnings.is_empty(), "{m:?}");
     }
+}
+
+#[test]
+fn requests_from_outside_carry_the_idle_energy_between_them() {
+    let machine = Machine { idle: Watts(10.0), ..Machine::ideal(vec![truth(0.01, 0.2), truth(0.002, 0.05)]) };
+    let results = run(&machine, &Plan { load: Load::Open { rate: 20.0 }, ..Plan::default() }).unwrap();
+    for (m, energy) in results.iter().map(|m| m.as_ref().unwrap()).zip([0.2, 0.05]) {
+        let e = m.energy.as_ref().unwrap();
+        // 50 ms of idle power for each request of two samples.
+        near(e.gross.value, (energy + 10.0 / 20.0) / 2.0);
+        near(e.net.unwrap().value, energy / 2.0);
+        assert_eq!((m.load, m.inferences), (Load::Open { rate: 20.0 }, 20 * 10 * BATCH));
+        assert!(m.warnings.is_empty(), "{:?}", m.warnings);
+    }
+    let swamped = run(&machine, &Plan { load: Load::Open { rate: 200.0 }, ..Plan::default() }).unwrap();
+    assert!(swamped[0].as_ref().unwrap().warnings[0].starts_with("200 requests per second are more"));
+    assert!(swamped[1].as_ref().unwrap().warnings.is_empty());
+}
+
+#[test]
+fn cold_starts_are_measured_from_process_to_answer() {
+    let machine = Machine { idle: Watts(10.0), ..Machine::ideal(vec![truth(0.01, 0.2)]) };
+    let m = one(&machine, &Plan { load: Load::Cold, ..Plan::default() });
+    near(m.energy.as_ref().unwrap().gross.value, 0.3 / 2.0);
+    near(m.latency.p50.0, 0.01 / 2.0);
+    near(m.cold.unwrap().first.0, 0.01);
+    assert_eq!((m.load, m.inferences), (Load::Cold, 20 * 50 * BATCH));
 }
 
 #[test]
