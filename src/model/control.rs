@@ -20,20 +20,24 @@ pub(super) fn outputs(walk: &mut Walk, node: &pb::NodeProto, scope: &Scope) -> R
     }
 }
 
-/// `If`: the branch that a constant condition takes, else what both branches agree on.
+/// `If`: the branch that a constant condition takes, else what both branches agree on. A branch in which these shapes contradict
+/// each other cannot be the one that runs (silero-vad has one branch for each sampling rate).
 fn choice(walk: &mut Walk, node: &pb::NodeProto, scope: &Scope) -> Result<Vec<Fact>, Stop> {
     let condition = node.input.first().and_then(|c| scope.value(c)).map(|t| matches!(t.data(), Data::Bool(b) if b.first() == Some(&true)));
     let mut branch = |name: &str| graph(walk, body(node, name)?, scope, &[]);
     match condition {
         Some(true) => known(branch("then_branch")?),
         Some(false) => known(branch("else_branch")?),
-        None => {
-            let (yes, no) = (known(branch("then_branch")?)?, known(branch("else_branch")?)?);
-            match yes == no {
-                true => Ok(yes),
-                false => Err(Stop::Unknown("the branches of the If make different shapes".into())),
+        None => match (branch("then_branch"), branch("else_branch")) {
+            (Ok(only), Err(Stop::Wrong(_))) | (Err(Stop::Wrong(_)), Ok(only)) => known(only),
+            (yes, no) => {
+                let (yes, no) = (known(yes?)?, known(no?)?);
+                match yes == no {
+                    true => Ok(yes),
+                    false => Err(Stop::Unknown("the branches of the If make different shapes".into())),
+                }
             }
-        }
+        },
     }
 }
 

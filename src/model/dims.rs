@@ -83,8 +83,8 @@ impl Dims {
                         given.numbers
                     )));
                 }
-                for (d, &n) in dims.iter().zip(&given.numbers).filter(|(d, _)| !d.dim_param().is_empty()) {
-                    set(d.dim_param(), n)?;
+                for (d, &n) in dims.iter().zip(&given.numbers).filter(|(d, _)| !symbol(d).is_empty()) {
+                    set(symbol(d), n)?;
                 }
             } else if let ([n], true) = (given.numbers.as_slice(), inputs.iter().any(|i| has_symbol(i, &given.name))) {
                 set(&given.name, *n)?;
@@ -98,13 +98,32 @@ impl Dims {
         Ok(symbols)
     }
 
+    /// [`Dims::resolve`], and the batch for every open symbol that is some input's first dimension: elsewhere it is the batch too.
+    pub(super) fn bind(&self, inputs: &[&pb::ValueInfoProto]) -> Result<BTreeMap<String, usize>> {
+        let mut symbols = self.resolve(inputs)?;
+        for first in inputs.iter().filter_map(|i| i.type_.tensor_type.shape.dim.first()).filter(|d| !d.dim_param().is_empty()) {
+            symbols.entry(first.dim_param().to_owned()).or_insert(self.batch);
+        }
+        Ok(symbols)
+    }
+
+    /// The whole shapes among the given numbers, by the input's name.
+    ///
+    /// # Errors
+    /// As [`Dims::resolve`].
+    pub fn shapes(&self, inputs: &[&pb::ValueInfoProto]) -> Result<BTreeMap<String, Vec<usize>>> {
+        self.resolve(inputs)?;
+        let whole = self.given.iter().filter(|g| inputs.iter().any(|i| i.name() == g.name));
+        Ok(whole.map(|g| (g.name.clone(), g.numbers.clone())).collect())
+    }
+
     /// Dimensions of `input`; the error says which number is missing.
     pub(super) fn shape(&self, input: &pb::ValueInfoProto, symbols: &BTreeMap<String, usize>) -> std::result::Result<Vec<usize>, String> {
         let given = self.given.iter().find(|g| g.name == input.name());
         let dim = |(axis, dim): (usize, &pb::tensor_shape_proto::Dimension)| {
             let number = given.map(|g| g.numbers.get(axis).copied().unwrap_or(1));
-            let symbol = symbols.get(dim.dim_param()).copied();
-            fixed(dim).or(number).or(symbol).or((axis == 0).then_some(self.batch)).ok_or_else(|| match dim.dim_param() {
+            let named = symbols.get(symbol(dim)).copied();
+            fixed(dim).or(number).or(named).or((axis == 0).then_some(self.batch)).ok_or_else(|| match symbol(dim) {
                 "" => format!("dimension {axis} of input `{}` is open: give its shape with `--shape {}=…`", input.name(), input.name()),
                 symbol => format!("dimension `{symbol}` of input `{}` is open: give it with `--shape {symbol}=N`", input.name()),
             })
@@ -113,17 +132,22 @@ impl Dims {
     }
 }
 
+/// The name of an open dimension, or "". `?` names none, though some exporters (paddle2onnx) write it as if it were one.
+pub(super) fn symbol(dim: &pb::tensor_shape_proto::Dimension) -> &str {
+    Some(dim.dim_param()).filter(|&s| s != "?").unwrap_or("")
+}
+
 fn fixed(dim: &pb::tensor_shape_proto::Dimension) -> Option<usize> {
     usize::try_from(dim.dim_value()).ok().filter(|&d| d > 0)
 }
 
 fn has_symbol(input: &pb::ValueInfoProto, name: &str) -> bool {
-    input.type_.tensor_type.shape.dim.iter().any(|d| d.dim_param() == name)
+    input.type_.tensor_type.shape.dim.iter().any(|d| symbol(d) == name)
 }
 
 /// Dimensions as people write them: numbers, symbols, `?`.
 fn shown(dims: &[pb::tensor_shape_proto::Dimension]) -> String {
-    let one = |d: &pb::tensor_shape_proto::Dimension| match (fixed(d), d.dim_param()) {
+    let one = |d: &pb::tensor_shape_proto::Dimension| match (fixed(d), symbol(d)) {
         (Some(n), _) => n.to_string(),
         (None, "") => "?".to_owned(),
         (None, symbol) => symbol.to_owned(),
@@ -162,5 +186,11 @@ mod tests {
             let e = infer(texts).unwrap_err().to_string();
             assert!(e.contains(says), "{texts:?}: {e}");
         }
+        // Two that are both called `?` are two.
+        let mut model = model;
+        let dims = &mut model.graph_mut().input[0].type_.mut_or_insert_default().tensor_type.mut_or_insert_default().shape;
+        dims.mut_or_insert_default().dim[2..].iter_mut().for_each(|d| d.set_dim_param("?".into()));
+        let facts = Facts::infer_with(&model, &Dims::batch(1).with("input=3x1x49x16".parse().unwrap())).unwrap();
+        assert_eq!(facts.shape("input"), Some(&[3, 1, 49, 16][..]));
     }
 }

@@ -1,6 +1,6 @@
 //! Shapes and element types of every tensor once the free dimensions have numbers, and the values of tensors that are constant.
 
-use super::dims::Dims;
+use super::dims::{Dims, symbol};
 use super::shapes::{self, args::Stop, scope::Scope};
 use super::{control, eval, graph::Graph};
 use crate::onnx::{Attributes, Model, dtype_from_onnx, pb, tensor_from_proto};
@@ -60,7 +60,7 @@ impl Facts {
     pub fn infer_with(model: &Model, dims: &Dims) -> Result<Self> {
         let graph = Graph::new(model);
         let inputs: Vec<_> = graph.inputs().collect();
-        let symbols = dims.resolve(&inputs)?;
+        let symbols = dims.bind(&inputs)?;
         let mut facts = Facts::default();
         let mut root = Scope::default();
         for input in inputs {
@@ -340,9 +340,9 @@ fn stated(graph: &pb::GraphProto, symbols: &BTreeMap<String, usize>, inputs: &Sc
     let mut symbols = symbols.clone();
     for input in &graph.input {
         if let (Some(dim), Some(fact)) = (input.type_.tensor_type.shape.dim.first(), inputs.facts.get(input.name()))
-            && let (false, Some(&n)) = (dim.dim_param().is_empty(), fact.shape.first())
+            && let (false, Some(&n)) = (symbol(dim).is_empty(), fact.shape.first())
         {
-            symbols.insert(dim.dim_param().to_owned(), n);
+            symbols.insert(symbol(dim).to_owned(), n);
         }
     }
     let mut found = HashMap::new();
@@ -354,7 +354,7 @@ fn stated(graph: &pb::GraphProto, symbols: &BTreeMap<String, usize>, inputs: &Sc
         let dtype = dtype_from_onnx(tensor.elem_type());
         let number = |d: &pb::tensor_shape_proto::Dimension| match d.has_dim_value() {
             true => usize::try_from(d.dim_value()).ok(),
-            false => symbols.get(d.dim_param()).copied(),
+            false => symbols.get(symbol(d)).copied(),
         };
         let Some(shape) = tensor.shape.dim.iter().map(number).collect::<Option<Vec<_>>>() else { continue };
         if eval::count(&shape).is_ok() {

@@ -1,6 +1,7 @@
 //! The command line as scripts see it: output, exit codes, units, JSON.
 
 use crate::support::{joulefront, model, ran, repository, small_data};
+use crate::zoo;
 use std::process::{Command, Stdio};
 
 /// Snapshot of stdout with the exit code; the version of the package may change freely.
@@ -168,6 +169,24 @@ fn bench_prints_one_object_with_the_environment() {
     assert_eq!(csv.lines().count(), 2);
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join("results.json")).unwrap()).unwrap();
     assert_eq!(json["results"].as_array().unwrap().len(), 1);
+}
+
+/// A graph over sound of any length: the length is given, and its cost grows with it.
+#[test]
+fn open_dimensions_are_given_on_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let creature = zoo::creatures().into_iter().find(|c| c.name == "sound of any length").unwrap();
+    let file = folder.path().join("sound.onnx");
+    std::fs::write(&file, &creature.bytes).unwrap();
+    let bench = |more: &[&str]| {
+        let fixed = ["bench", file.to_str().unwrap(), "--processes", "2", "--window", "5ms", "--disturbance", "100%", "--quiet", "--json"];
+        joulefront(&[&fixed[..], more].concat())
+    };
+    bench(&[]).refused(2, &["`T`", "--shape T="]);
+    bench(&["--shape", "T=0"]).refused(2, &["NAME=NUMBERS"]);
+    bench(&["--shape", "U=90"]).refused(2, &["no open dimension `U`", "[N, 1, T]"]);
+    let macs = |shape: &str| bench(&["--shape", shape]).json()["results"][0]["macs"].as_u64().unwrap();
+    assert!(macs("wave=1x1x180") > macs("T=90"));
 }
 
 #[test]

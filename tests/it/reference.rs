@@ -9,6 +9,7 @@ use protobuf::Message;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 /// The judge's stored words: `tests/fixtures/scripts/zoo.py` made them.
 const STORED: &str = "tests/fixtures/zoo/judged.json";
@@ -20,9 +21,14 @@ fn stored() -> Value {
     serde_json::from_str(&std::fs::read_to_string(repository(STORED)).unwrap()).unwrap()
 }
 
-/// Writes the zoo as the ONNX backend tests are laid out: NAME/model.onnx and NAME/test_data_set_0/input_I.pb.
+/// Writes the zoo as [`write_models`] does.
 pub(crate) fn write_zoo(folder: &Path) {
-    for creature in creatures() {
+    write_models(folder, &creatures());
+}
+
+/// Writes models as the ONNX backend tests are laid out: NAME/model.onnx and NAME/test_data_set_0/input_I.pb.
+pub(crate) fn write_models(folder: &Path, models: &[Creature]) {
+    for creature in models {
         let data = folder.join(creature.name).join("test_data_set_0");
         std::fs::create_dir_all(&data).unwrap();
         std::fs::write(folder.join(creature.name).join("model.onnx"), &creature.bytes).unwrap();
@@ -35,16 +41,14 @@ pub(crate) fn write_zoo(folder: &Path) {
 /// What is stored is what the judge says now. With `JOULEFRONT_UPDATE_FIXTURES=1` it is stored anew.
 #[test]
 fn the_judge_accepts_the_zoo() {
-    let Some(mut python) = judge_python() else { return };
+    let Some(python) = judge_python() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let (zoo, out) = (folder.path().join("zoo"), folder.path().join("judged.json"));
-    write_zoo(&zoo);
-    let ran = python.arg(repository("tests/fixtures/scripts/zoo.py")).args([&zoo, &out]).output().unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    write_zoo(folder.path());
+    let out = judged(python, folder.path());
     if std::env::var_os("JOULEFRONT_UPDATE_FIXTURES").is_some() {
-        std::fs::copy(&out, repository(STORED)).unwrap();
+        std::fs::write(repository(STORED), &out).unwrap();
     }
-    let fresh: Value = serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap();
+    let fresh: Value = serde_json::from_slice(&out).unwrap();
     let rejected: BTreeMap<&str, &Value> =
         objects(&fresh["models"]).map(|(name, v)| (name, &v["checker"])).filter(|(name, v)| *v != "ok" && *name != UNCHECKED).collect();
     assert!(rejected.is_empty(), "{rejected:#?}");
@@ -55,13 +59,21 @@ fn the_judge_accepts_the_zoo() {
     );
 }
 
+/// What the judge (`tests/fixtures/scripts/zoo.py`) says of the models in `folder`.
+pub(crate) fn judged(mut python: Command, folder: &Path) -> Vec<u8> {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let ran = python.arg(repository("tests/fixtures/scripts/zoo.py")).args([folder, out.path()]).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    std::fs::read(out.path()).unwrap()
+}
+
 fn objects(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().unwrap().iter().map(|(k, v)| (k.as_str(), v))
 }
 
 /// Why `got` is not what the judge gave: floats to 1e-4 of max(1, |value|), integers of eight bits to one step (sums that lie
 /// between two are rounded either way), all else exactly.
-fn difference(got: &Tensor, expect: &Value) -> Option<String> {
+pub(crate) fn difference(got: &Tensor, expect: &Value) -> Option<String> {
     let shape: Vec<usize> = serde_json::from_value(expect["shape"].clone()).unwrap();
     if (got.dtype().name(), got.shape()) != (expect["dtype"].as_str().unwrap(), &shape) {
         return Some(format!("{} {:?} instead of {} {shape:?}", got.dtype().name(), got.shape(), expect["dtype"]));

@@ -15,6 +15,13 @@ fn judge<T: serde::de::DeserializeOwned>(mut python: Command, what: &str, path: 
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// What the judge finds lost between each file and what became of it.
+pub(crate) fn differences(python: Command, pairs: &[(&Path, &Path)]) -> BTreeMap<PathBuf, String> {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&list, serde_json::to_vec(pairs).unwrap()).unwrap();
+    judge(python, "compare", list.path())
+}
+
 /// All files below `folder` with their digests.
 fn files(folder: &Path, out: &mut BTreeMap<PathBuf, String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -57,9 +64,8 @@ fn nothing_is_lost_between_load_and_save() {
     // The judge sees a difference where there is one.
     let (everything, future) = (made.join("everything.onnx"), made.join("future.onnx"));
     pairs.push((&everything, future));
-    let list = folder.path().join("pairs.json");
-    std::fs::write(&list, serde_json::to_vec(&pairs).unwrap()).unwrap();
-    let mut lost: BTreeMap<PathBuf, String> = judge(again, "compare", &list);
+    let pairs: Vec<(&Path, &Path)> = pairs.iter().map(|(a, b)| (a.as_path(), b.as_path())).collect();
+    let mut lost = differences(again, &pairs);
     assert!(lost.remove(&everything).is_some());
     faults.extend(lost.into_iter().map(|(path, why)| format!("{}: {why}", path.display())));
     assert!(faults.is_empty(), "{} of {} models:\n{}", faults.len(), paths.len(), faults.join("\n"));

@@ -37,7 +37,7 @@ impl Answer {
 pub(super) fn ask(file: &ModelFile, dims: &Dims) -> Result<Vec<Answer>> {
     let program = Program::find()?;
     let inputs: Vec<_> = Graph::new(&file.model).inputs().collect();
-    let options = LoadOptions { dims: dims.resolve(&inputs)?, ..LoadOptions::default() };
+    let options = LoadOptions { dims: dims.resolve(&inputs)?, shapes: dims.shapes(&inputs)?, ..LoadOptions::default() };
     let ask = |e: &&'static dyn Engine| {
         let job =
             Job { model: file.path.clone(), engine: e.name().to_owned(), options: options.clone(), cpus: Vec::new(), timeout: LOADING };
