@@ -26,6 +26,9 @@ const DIFFERENCES: [f64; 4] = [0.01, 0.02, 0.03, 0.05];
 /// A method and how often it calls a difference where there is none.
 type Calls = (&'static str, Vec<(f64, f64)>);
 
+/// A true difference, and how often it is found by seconds of measuring.
+type Curve = (f64, Vec<(f64, f64)>);
+
 fn main() -> Result<()> {
     let picture = std::env::args().skip(1).find(|a| a != "--bench");
     println!("1 ms ticks of 61 µJ, noise 2 % (AR(1), ρ = 0.6), 1 % between processes, drift 0.02 %/s; {RUNS} runs a row\n");
@@ -106,7 +109,7 @@ fn false_alarms() -> Result<Vec<Calls>> {
 }
 
 /// For each true difference, how often it is found, by measuring time.
-fn power() -> Result<Vec<(f64, Vec<(f64, f64)>)>> {
+fn power() -> Result<Vec<Curve>> {
     println!("\n{:<34} {}", format!("a true difference is found ({POINT} runs)"), PROCESSES.map(|p| format!("{p:>6} pr.")).join(" "));
     let mut curves = Vec::new();
     for difference in DIFFERENCES {
@@ -144,7 +147,7 @@ fn place((seconds, share): (f64, f64)) -> (i32, i32) {
     (LEFT + (x * f64::from(RIGHT - LEFT)) as i32, BOTTOM - (share * f64::from(BOTTOM - TOP)) as i32)
 }
 
-fn draw(path: &str, curves: &[(f64, Vec<(f64, f64)>)], weak: &[Calls]) -> Result<()> {
+fn draw(path: &str, curves: &[Curve], weak: &[Calls]) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| Error::environment(format!("cannot draw `{path}`: {e}"));
     let root = SVGBackend::new(path, (WIDTH as u32, HEIGHT as u32)).into_drawing_area();
     root.fill(&WHITE).map_err(|e| failed(&e))?;

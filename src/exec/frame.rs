@@ -172,3 +172,27 @@ fn tiles(rows: &[usize], width: usize, columns: usize) -> (Vec<Tile>, Vec<Piece>
     }
     (tiles, pieces)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::tiles;
+
+    #[test]
+    fn every_output_is_in_one_tile_also_where_rows_overlap() {
+        for (rows, width, columns) in [(vec![0, 7, 14], 9, 48), (vec![0, 7, 14], 9, 8), (vec![0, 5], 5, 24), (vec![0, 3, 6], 9, 4)] {
+            let (tiles, pieces) = tiles(&rows, width, columns);
+            let mut seen = vec![0; rows.len() * width];
+            for tile in &tiles {
+                for piece in &pieces[tile.pieces.clone()] {
+                    assert!(piece.from + piece.len <= columns);
+                    for i in 0..piece.len {
+                        let place = piece.to + i;
+                        assert_eq!(rows[place / width] + place % width, tile.first + piece.from + i);
+                        seen[place] += 1;
+                    }
+                }
+            }
+            assert!(seen.iter().all(|&n| n == 1), "{rows:?} {width} {columns}: {seen:?}");
+        }
+    }
+}
