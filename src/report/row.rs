@@ -75,11 +75,14 @@ pub struct ModelRow {
     pub row: Row,
 }
 
-/// The rows of all trials, in their order. `on_front` is filled for the trials that are on one of the `fronts` or
+/// The rows of all trials, in their order. `on_front` and `front_probability` are filled for the trials that are on one of the `fronts` or
 /// dominated there.
 pub fn rows(trials: &[Trial], fronts: &[Front]) -> Vec<Row> {
-    let on_front = |t: &Trial| fronts.iter().find_map(|f| f.point(t.id)).map(|p| p.on_front);
-    trials.iter().map(|t| Row { on_front: on_front(t), ..row(t) }).collect()
+    let point = |t: &Trial| fronts.iter().find_map(|f| f.point(t.id));
+    trials
+        .iter()
+        .map(|t| Row { on_front: point(t).map(|p| p.on_front), front_probability: point(t).map(|p| p.probability), ..row(t) })
+        .collect()
 }
 
 fn row(trial: &Trial) -> Row {

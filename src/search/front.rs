@@ -12,6 +12,7 @@
 //! `trials.csv`. `on_staircase` is its part that is also on the front of accuracy and energy alone: what the plot draws as
 //! a staircase. A point that is only on the first is there because it is a smaller file.
 
+use super::sure::{Bounds, probabilities};
 use crate::energy::{Kind, Scope, Systematic};
 use crate::stats::Interval;
 use crate::study::Trial;
@@ -49,6 +50,10 @@ pub struct Point {
     pub on_front: bool,
     /// `on_front`, and no trial is at least as good in accuracy and energy and better in one.
     pub on_staircase: bool,
+    /// Bounds that hold for all trials of the front at once: what a choice rests on.
+    pub bounds: Bounds,
+    /// How often it would be on the front, were everything measured again: a share, as far as the intervals are right.
+    pub probability: f64,
 }
 
 /// All trials of one basis with accuracy and energy, by rising energy.
@@ -119,6 +124,7 @@ fn front(basis: Basis, trials: &[Trial], members: &[usize]) -> Front {
         .collect();
     let reference = median(&mut readings);
 
+    let comparisons = members.len().saturating_sub(1);
     let mut points: Vec<Point> = members
         .iter()
         .filter_map(measured)
@@ -144,6 +150,8 @@ fn front(basis: Basis, trials: &[Trial], members: &[usize]) -> Front {
                 model_bytes: r.variant.model_bytes.0,
                 on_front: false,
                 on_staircase: false,
+                bounds: Bounds::new(r.accuracy_drop_points, ratio, r.measurement.processes, comparisons),
+                probability: 0.0,
             })
         })
         .collect();
@@ -155,6 +163,8 @@ fn front(basis: Basis, trials: &[Trial], members: &[usize]) -> Front {
         p.on_front = three;
         p.on_staircase = three && two;
     }
+    let shares = probabilities(&points);
+    points.iter_mut().zip(shares).for_each(|(p, share)| p.probability = share);
     Front { basis, systematic: widest(trials, members), reference: reference.map(Joules), points }
 }
 

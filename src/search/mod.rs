@@ -5,6 +5,7 @@ mod config;
 mod front;
 mod key;
 mod space;
+mod sure;
 mod sweep;
 mod trial;
 
@@ -12,4 +13,5 @@ pub use budget::Budget;
 pub use config::{Measuring, SweepConfig};
 pub use front::{Basis, Front, Point, fronts, non_dominated};
 pub use space::{Space, Strategy};
+pub use sure::Bounds;
 pub use sweep::{Event, Stop, Summary, Sweep};
