@@ -36,6 +36,8 @@ pub mod search;
 
 pub mod report;
 
+pub mod gate;
+
 pub mod cli;
 
 pub use engine::runner;

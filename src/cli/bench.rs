@@ -1,16 +1,19 @@
 //! `joulefront bench`: several files side by side, the first being the reference.
 
+mod stored;
+
 use super::inputs::ModelFile;
 use super::meters::MeterOptions;
 use super::progress::{Bar, on_ctrl_c};
 use super::{Global, as_json, engine_versions, print, say, text, values};
 use crate::data::Dataset;
 use crate::engine::{self, LoadOptions};
+use crate::gate::{self, Accuracy};
 use crate::measure::{Environment, Load, Measurement, Plan, Subject, made_up, measure};
 use crate::model::{Dims, Given, Graph};
 use crate::report::{ModelRow, csv, rows, side_by_side};
 use crate::runner::{Job, Program, Runner};
-use crate::stats::Interval;
+use crate::stats::{Interval, wilson};
 use crate::study::{Configuration, Outcome, Results, Trial, VariantFacts};
 use crate::tensor::Tensor;
 use crate::units::{Seconds, si};
@@ -75,7 +78,10 @@ pub(super) struct Args {
     timeout: Seconds,
     #[command(flatten)]
     meter: MeterOptions,
-    /// Also write results.csv and results.json here
+    /// Also the share of right answers, over the whole split that samples are taken from
+    #[arg(long, requires = "data")]
+    accuracy: bool,
+    /// Also write results.csv and results.json here, for `gate` too
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -93,6 +99,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let cases = cases(args, &files)?;
     let mut meter = args.meter.open(global)?;
     let environment = Environment::collect(engine_versions());
+    let began = gate::unix_now();
     let plan = Plan {
         processes: args.processes as usize,
         window: args.window,
@@ -113,6 +120,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     if !global.quiet {
         environment.warnings().iter().for_each(|w| say(&format!("warning: {}; {}", w.cause(), w.remedy())));
     }
+    let accuracy = stored::accuracies(args, global, &files, &cases)?;
     let subjects: Vec<Subject> = cases.iter().map(|c| c.subject.clone()).collect();
     let bar = Bar::new(global, 0, "windows");
     let measured = measure(&Program::find()?, &subjects, meter.as_mut(), &plan, &mut |p| {
@@ -123,7 +131,8 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     bar.clear();
     let measured = measured.map_err(|e| e.context(format!("`{}`", cases[0].subject.label)))?;
     let key = environment.key();
-    let trials: Vec<Trial> = cases.iter().zip(measured).enumerate().map(|(i, (c, m))| trial(i, args, &files[c.file], c, m, &key)).collect();
+    let measured = cases.iter().zip(measured).zip(&accuracy).enumerate();
+    let trials: Vec<Trial> = measured.map(|(i, ((c, m), a))| trial(i, args, &files[c.file], c, m, (a.as_ref(), &key))).collect();
     let table = rows(&trials, &[]);
     let results: Vec<ModelRow> =
         cases.iter().zip(&table).map(|(c, row)| ModelRow { model: files[c.file].path.display().to_string(), row: row.clone() }).collect();
@@ -131,7 +140,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder).map_err(|e| Error::write(folder, e))?;
         atomic::write(&folder.join("results.csv"), &csv(&table)?)?;
-        atomic::write(&folder.join("results.json"), as_json(document.clone()).as_bytes())?;
+        let mut stored = document.clone();
+        stored["run"] = json!(stored::run(args, &files, &cases, &trials, &environment, began, &accuracy)?);
+        atomic::write(&folder.join("results.json"), as_json(stored).as_bytes())?;
     }
     if global.json {
         print(&as_json(document))?;
@@ -182,13 +193,17 @@ fn shaped(args: &Args, file: &ModelFile) -> Result<LoadOptions> {
     Ok(LoadOptions { dims: dims.resolve(&inputs).map_err(named)?, shapes: dims.shapes(&inputs).map_err(named)?, ..LoadOptions::default() })
 }
 
+/// The split that samples are taken from.
+fn split_name(data: &Dataset) -> &'static str {
+    ["validation", "test"].into_iter().find(|n| data.splits().any(|s| s == *n)).unwrap_or("validation")
+}
+
 /// Real samples where there is a dataset, else seeded random numbers of the model's shapes.
 fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, engine: &str, options: &LoadOptions) -> Result<Vec<Tensor>> {
     let count = ROTATION * options.batch;
     match data {
         Some((data, inputs)) => {
-            let name = ["validation", "test"].into_iter().find(|n| data.splits().any(|s| s == *n));
-            let split = data.split(name.unwrap_or("validation"))?;
+            let split = data.split(split_name(data))?;
             split.batches(inputs, 0..split.len().min(count))
         }
         None => {
@@ -211,7 +226,14 @@ fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, e
 }
 
 /// A configuration with its figures, in the form that reports print.
-fn trial(id: usize, args: &Args, file: &ModelFile, case: &Case, measured: Result<Measurement>, environment: &str) -> Trial {
+fn trial(
+    id: usize,
+    args: &Args,
+    file: &ModelFile,
+    case: &Case,
+    measured: Result<Measurement>,
+    (accuracy, environment): (Option<&Accuracy>, &str),
+) -> Trial {
     let options = &case.subject.options;
     let outcome = measured.and_then(|measurement| {
         let totals = file.totals(options)?;
@@ -225,7 +247,7 @@ fn trial(id: usize, args: &Args, file: &ModelFile, case: &Case, measured: Result
         };
         Ok(Outcome::Done(Box::new(Results {
             variant,
-            accuracy: None,
+            accuracy: accuracy.and_then(|a| wilson(a.right, a.samples)),
             accuracy_drop_points: None,
             test_accuracy: None,
             measurement,
@@ -299,6 +321,9 @@ fn as_text(trials: &[Trial]) -> String {
     }
     for (t, cold) in trials.iter().filter_map(|t| Some((t, t.results()?.measurement.cold?))) {
         out += &format!("{}: load {}, first inference {} (medians)\n", t.configuration.recipe, si(cold.load.0, "s"), si(cold.first.0, "s"));
+    }
+    for (t, a) in trials.iter().filter_map(|t| Some((t, t.results()?.accuracy?))) {
+        out += &format!("{}: accuracy {:.2} % ({:.2}…{:.2})\n", t.configuration.recipe, 100.0 * a.value, 100.0 * a.lo, 100.0 * a.hi);
     }
     for t in trials {
         match (&t.outcome, t.results()) {

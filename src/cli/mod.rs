@@ -5,6 +5,7 @@ mod bench;
 mod compress;
 mod doctor;
 mod eval;
+mod gate;
 mod inputs;
 mod inspect;
 mod meters;
@@ -85,6 +86,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Write a study's report: page, plots, tables
     Report(report::Args),
+    /// Regressions against a baseline of earlier runs, and budgets; formats for continuous integration
+    Gate(gate::Args),
     /// Meters, permissions, engines, build flags, and what disturbs measurements here, each with its fix
     Doctor(doctor::Args),
 }
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args, &cli.global),
         Command::Inspect(args) => inspect::run(args, &cli.global),
         Command::Report(args) => report::run(args, &cli.global),
+        Command::Gate(args) => gate::run(args, &cli.global),
         Command::Doctor(args) => doctor::run(args, &cli.global, engine_versions()),
     };
     match outcome {

@@ -15,6 +15,13 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("`{text}` is not between 0% and 100%")) }
 }
 
+/// `1pt`, `0.5 pt`: a difference of accuracies, as a share.
+pub(super) fn points(text: &str) -> Result<f64, String> {
+    let number = text.trim().strip_suffix("pt").ok_or_else(|| format!("`{text}` needs a unit: write {text}pt"))?;
+    let points: f64 = number.trim().parse().map_err(|_| format!("`{text}` is not a number of points"))?;
+    if (0.0..=100.0).contains(&points) { Ok(points / 100.0) } else { Err(format!("`{text}` is not between 0 and 100 points")) }
+}
+
 /// Longer times are slips of the hand, and some overflow the clock's own type.
 const LONGEST: f64 = 1e9;
 
@@ -78,6 +85,14 @@ mod tests {
         }
         for text in ["150%", "-1", "x", "", "50 per cent", "NaN", "50"] {
             assert!(share(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn accuracies_differ_by_points() {
+        assert_eq!((points("1pt"), points("0.5 pt")), (Ok(0.01), Ok(0.005)));
+        for text in ["1", "1%", "-1pt", "101pt", "xpt", "NaNpt", ""] {
+            assert!(points(text).is_err(), "{text}");
         }
     }
 

@@ -14,6 +14,9 @@ pub struct Measurement {
     pub energy: Option<Energy>,
     /// Latency of single inferences.
     pub latency: Latency,
+    /// The same of each process: how far apart fresh processes are.
+    #[serde(default)]
+    pub latency_per_process: Vec<ProcessLatency>,
     /// How inferences followed each other.
     #[serde(default)]
     pub load: Load,
@@ -70,6 +73,19 @@ pub struct Energy {
     pub per_process: Vec<f64>,
     /// The meter's own uncertainty, beside the statistical one.
     pub systematic: Systematic,
+}
+
+/// Latency of one process, per sample.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ProcessLatency {
+    /// Mean.
+    pub mean: Seconds,
+    /// Median.
+    pub p50: Seconds,
+    /// 90th percentile.
+    pub p90: Seconds,
+    /// 99th percentile.
+    pub p99: Seconds,
 }
 
 /// Quantiles of the latency of single runs divided by the batch size, seconds.

@@ -1,7 +1,7 @@
 //! From windows to figures.
 
 use super::cold::Start;
-use super::figures::{Cold, Energy, Latency, Measurement};
+use super::figures::{Cold, Energy, Latency, Measurement, ProcessLatency};
 use super::load::Load;
 use super::plan::Plan;
 use super::protocol::{Round, Track};
@@ -68,6 +68,7 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
     Ok(Measurement {
         energy,
         latency: Latency { mean, p50, p90, p99, ratio, verdict },
+        latency_per_process: track.rounds.iter().filter_map(|round| process_latency(round, count, batch)).collect(),
         load: run.plan.load,
         cold: cold(&counted),
         throughput_per_s: inferences as f64 / wall.0,
@@ -235,6 +236,14 @@ fn cold(windows: &[&Window]) -> Option<Cold> {
         quantile(&all, 0.5).map(Seconds)
     };
     Some(Cold { load: median(|s| s.load)?, first: median(|s| s.first)? })
+}
+
+/// Latency of one process, over its windows that count.
+fn process_latency(round: &Round, count: &Count, batch: usize) -> Option<ProcessLatency> {
+    let (sum, n) = total(round, count, latency)?;
+    let windows: Vec<&Window> = round.windows.iter().filter(|w| count(w)).collect();
+    let [p50, p90, p99] = quantiles(&windows, batch)?;
+    Some(ProcessLatency { mean: Seconds(sum / n), p50, p90, p99 })
 }
 
 /// Median, 90th and 99th percentile of the latency of single runs, per sample.

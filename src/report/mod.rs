@@ -5,12 +5,12 @@ mod csv;
 
 mod html;
 mod json;
-mod plot;
+pub(crate) mod plot;
 mod reproduce;
 mod row;
 mod table;
 mod verdict;
-mod words;
+pub(crate) mod words;
 
 #[cfg(test)]
 pub(crate) mod samples;

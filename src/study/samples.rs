@@ -81,6 +81,7 @@ pub(crate) fn done(id: u64, configuration: Configuration, accuracy: f64, ratio: 
                 ratio: Some(around(ratio, half)),
                 verdict: None,
             },
+            latency_per_process: Vec::new(),
             load: crate::measure::Load::BackToBack,
             cold: None,
             throughput_per_s: short(2200.0 / ratio),

@@ -5,7 +5,7 @@ use crate::units::si;
 
 /// A range of values laid over a range of pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Scale {
+pub(crate) struct Scale {
     lo: f64,
     hi: f64,
     from: f64,
@@ -15,40 +15,45 @@ pub(super) struct Scale {
 
 /// A tick: where and what it says.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tick {
-    pub(super) value: f64,
-    pub(super) label: String,
+pub(crate) struct Tick {
+    pub(crate) value: f64,
+    pub(crate) label: String,
 }
 
 impl Scale {
     /// `lo`..`hi` over the pixels `from`..`to`; logarithmic when asked, for values above zero.
-    pub(super) fn new(lo: f64, hi: f64, from: f64, to: f64, log: bool) -> Self {
+    pub(crate) fn new(lo: f64, hi: f64, from: f64, to: f64, log: bool) -> Self {
         // One value, or none at all, still gets a range to stand in.
         let (lo, hi) = if hi > lo { (lo, hi) } else { (lo - 0.5 * lo.abs().max(1e-12), lo + 0.5 * lo.abs().max(1e-12)) };
         Scale { lo, hi, from, to, log }
     }
 
     /// The pixel of a value; values out of the range stand at its end.
-    pub(super) fn pixel(&self, value: f64) -> f64 {
+    pub(crate) fn pixel(&self, value: f64) -> f64 {
         let position = |v: f64| if self.log { v.max(f64::MIN_POSITIVE).ln() } else { v };
         let (lo, hi) = (position(self.lo), position(self.hi));
         let share = (position(value.clamp(self.lo, self.hi)) - lo) / (hi - lo);
         self.from + share * (self.to - self.from)
     }
 
-    pub(super) fn contains(&self, value: f64) -> bool {
+    /// The same range in another unit, `factor` of which make one of this.
+    pub(crate) fn times(&self, factor: f64) -> Self {
+        Scale { lo: self.lo * factor, hi: self.hi * factor, ..*self }
+    }
+
+    pub(crate) fn contains(&self, value: f64) -> bool {
         (self.lo..=self.hi).contains(&value)
     }
 
     /// Ticks that say percent.
-    pub(super) fn percent_ticks(&self) -> Vec<Tick> {
+    pub(crate) fn percent_ticks(&self) -> Vec<Tick> {
         let step = nice_step((self.hi - self.lo) / 7.0);
         let decimals = decimals_of(step);
         multiples(step, self.lo, self.hi).map(|value| Tick { value, label: format!("{} %", fixed(value, decimals)) }).collect()
     }
 
     /// Ticks with SI prefixes, and the unit when they share one: (`mJ`, `0.5`) or (``, `500 µJ`).
-    pub(super) fn si_ticks(&self, symbol: &str) -> (String, Vec<Tick>) {
+    pub(crate) fn si_ticks(&self, symbol: &str) -> (String, Vec<Tick>) {
         if self.log {
             let decades = self.lo.log10().floor() as i32..=self.hi.log10().ceil() as i32;
             let values = decades.flat_map(|d| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(d))).filter(|&v| self.contains(v));

@@ -4,12 +4,12 @@
 //! blind people can tell apart). Filled: on the staircase. Hollow: on the front for its smaller file only. Grey: dominated.
 //! The reference has a black ring.
 
-mod axis;
+pub(crate) mod axis;
 mod chart;
 mod key;
 mod labels;
 mod png;
-mod scene;
+pub(crate) mod scene;
 
 use super::html::Escaped;
 use super::table::plain;
@@ -21,16 +21,16 @@ use scene::{Anchor, Colour, Shape};
 /// PNG pixels for each logical pixel, so that it is sharp on dense screens and in print.
 const PNG_SCALE: u32 = 2;
 
-const INK: Colour = plotters::style::RGBColor(0x22, 0x22, 0x22);
-const FAINT: Colour = plotters::style::RGBColor(0x66, 0x66, 0x66);
-const GRID: Colour = plotters::style::RGBColor(0xEA, 0xEA, 0xEA);
+pub(crate) const INK: Colour = plotters::style::RGBColor(0x22, 0x22, 0x22);
+pub(crate) const FAINT: Colour = plotters::style::RGBColor(0x66, 0x66, 0x66);
+pub(crate) const GRID: Colour = plotters::style::RGBColor(0xEA, 0xEA, 0xEA);
 /// Crosses of dominated trials.
-const PALE: Colour = plotters::style::RGBColor(0xC8, 0xC8, 0xC8);
-const GREY: Colour = plotters::style::RGBColor(0xA8, 0xA8, 0xA8);
-const PAPER: Colour = plotters::style::RGBColor(0xFF, 0xFF, 0xFF);
+pub(crate) const PALE: Colour = plotters::style::RGBColor(0xC8, 0xC8, 0xC8);
+pub(crate) const GREY: Colour = plotters::style::RGBColor(0xA8, 0xA8, 0xA8);
+pub(crate) const PAPER: Colour = plotters::style::RGBColor(0xFF, 0xFF, 0xFF);
 
 /// Wong, "Points of view: color blindness", Nature Methods 8, 441 (2011), without black and yellow.
-const PALETTE: [Colour; 6] = [
+pub(crate) const PALETTE: [Colour; 6] = [
     plotters::style::RGBColor(0x00, 0x72, 0xB2),
     plotters::style::RGBColor(0xD5, 0x5E, 0x00),
     plotters::style::RGBColor(0x00, 0x9E, 0x73),

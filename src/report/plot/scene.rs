@@ -8,17 +8,17 @@ use plotters::style::{FontStyle, register_font};
 use std::sync::OnceLock;
 
 /// Width and height of a drawing in logical pixels.
-pub(super) const SIZE: (u32, u32) = (1200, 800);
+pub(crate) const SIZE: (u32, u32) = (1200, 800);
 
 /// The embedded font's name in plotters. An SVG viewer without Roboto takes the next in the list.
 const FONT: &str = "Roboto, Arial, sans-serif";
 
 /// A colour, opaque.
-pub(super) type Colour = RGBColor;
+pub(crate) type Colour = RGBColor;
 
 /// Where a text's anchor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Anchor {
+pub(crate) enum Anchor {
     Left,
     Centre,
     Right,
@@ -26,7 +26,7 @@ pub(super) enum Anchor {
 
 /// One shape. Points are (right, down) from the top left corner.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     Line {
         points: Vec<(f64, f64)>,
         colour: Colour,
@@ -72,12 +72,25 @@ fn fonts() -> Result<()> {
     if *DONE.get_or_init(register) { Ok(()) } else { Err(Error::environment("the embedded font cannot be read")) }
 }
 
+/// Registers an embedded font under the name that other users of plotters ask for: without one their drawings fail in a program
+/// that has this library's font back end.
+#[cfg(feature = "criterion")]
+pub(crate) fn default_font() {
+    let regular = include_bytes!("../../../assets/fonts/Roboto-Regular-subset.ttf");
+    let bold = include_bytes!("../../../assets/fonts/Roboto-Bold-subset.ttf");
+    for name in ["sans-serif", "serif", "monospace"] {
+        // A font that cannot be read is none, as before.
+        let _ = register_font(name, FontStyle::Normal, regular);
+        let _ = register_font(name, FontStyle::Bold, bold);
+    }
+}
+
 fn font(size: f64, bold: bool) -> FontDesc<'static> {
     FontDesc::new(FontFamily::Name(FONT), size, if bold { FontStyle::Bold } else { FontStyle::Normal })
 }
 
 /// Width of `text` in logical pixels, with some room for viewers that show the SVG in a wider font.
-pub(super) fn width(text: &str, size: f64, bold: bool) -> f64 {
+pub(crate) fn width(text: &str, size: f64, bold: bool) -> f64 {
     const ROOM: f64 = 1.08;
     let known = fonts().ok().and_then(|()| font(size, bold).layout_box(text).ok());
     // Without the font (never): wider than any text is.
@@ -85,7 +98,7 @@ pub(super) fn width(text: &str, size: f64, bold: bool) -> f64 {
 }
 
 /// `text`, or as much of its start as fits with an ellipsis.
-pub(super) fn fit(text: &str, size: f64, bold: bool, room: f64) -> String {
+pub(crate) fn fit(text: &str, size: f64, bold: bool, room: f64) -> String {
     if width(text, size, bold) <= room {
         return text.to_owned();
     }
@@ -100,7 +113,7 @@ pub(super) fn fit(text: &str, size: f64, bold: bool, room: f64) -> String {
 }
 
 /// Paints as SVG.
-pub(super) fn paint_svg(shapes: &[Shape]) -> Result<String> {
+pub(crate) fn paint_svg(shapes: &[Shape]) -> Result<String> {
     let mut text = String::new();
     paint(SVGBackend::with_string(&mut text, SIZE), shapes, 1.0, 0.0)?;
     // The default; plotters says it at every shape.
@@ -108,7 +121,7 @@ pub(super) fn paint_svg(shapes: &[Shape]) -> Result<String> {
 }
 
 /// Paints as 8-bit RGB rows from the top, `scale` pixels for each logical one.
-pub(super) fn paint_rgb(shapes: &[Shape], scale: u32) -> Result<Vec<u8>> {
+pub(crate) fn paint_rgb(shapes: &[Shape], scale: u32) -> Result<Vec<u8>> {
     let size = (SIZE.0 * scale, SIZE.1 * scale);
     let mut pixels = vec![0; size.0 as usize * size.1 as usize * 3];
     paint(BitMapBackend::with_buffer(&mut pixels, size), shapes, f64::from(scale), BITMAP_BASELINE)?;
