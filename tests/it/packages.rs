@@ -137,7 +137,8 @@ fn packaged_models_infer_execute_and_run_or_say_why_not() {
     for (file, creature) in &models {
         let truth = &judged["models"][creature.name]["outputs"];
         assert!(truth.is_object(), "{}: {}", creature.name, judged["models"][creature.name]["refused"]);
-        let answers = [("infer", infers(creature, truth)), ("execute", executes(creature, truth)), ("tract", runs_in_tract(file, creature))];
+        let answers =
+            [("infer", infers(creature, truth)), ("execute", executes(creature, truth)), ("tract", runs_in_tract(file, creature))];
         for (question, answer) in answers {
             let Err(why) = answer else { continue };
             match REFUSED.iter().find(|(model, q, part)| (*model, *q) == (creature.name, question) && why.contains(part)) {

@@ -126,7 +126,8 @@ pub(crate) fn gz(bytes: &[u8]) -> Vec<u8> {
 /// One image of each format.
 pub(crate) fn images() -> Vec<Vec<u8>> {
     let folder = repository("tests/fixtures/images");
-    let mut files: Vec<_> = folder.read_dir().unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e != "json")).collect();
+    let mut files: Vec<_> =
+        folder.read_dir().unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e != "json")).collect();
     files.sort();
     files.iter().map(|f| std::fs::read(f).unwrap()).collect()
 }

@@ -36,8 +36,24 @@ impl Dice {
 
     /// Small numbers, and those at which arithmetic ends.
     pub(crate) fn number(&mut self) -> i64 {
-        const EDGES: [i64; 16] =
-            [0, -1, 1, 255, 256, 65_535, 1 << 20, 1 << 29, i32::MAX as i64, 1 << 31, 1 << 32, 1 << 40, 1 << 62, i64::MAX, i64::MIN, -(1 << 31)];
+        const EDGES: [i64; 16] = [
+            0,
+            -1,
+            1,
+            255,
+            256,
+            65_535,
+            1 << 20,
+            1 << 29,
+            i32::MAX as i64,
+            1 << 31,
+            1 << 32,
+            1 << 40,
+            1 << 62,
+            i64::MAX,
+            i64::MIN,
+            -(1 << 31),
+        ];
         match self.below(3) {
             0 => EDGES[self.below(EDGES.len())],
             1 => self.below(24) as i64 - 8,
@@ -129,7 +145,20 @@ fn in_nodes(nodes: &mut Vec<pb::NodeProto>, dice: &mut Dice) {
 
 fn in_attribute(attribute: &mut pb::AttributeProto, dice: &mut Dice) {
     const WORDS: [&str; 14] = [
-        "SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET", "linear", "cubic", "nearest", "reflect", "edge", "wrap", "...ij,jk->ik", "ii->i", "reverse", "",
+        "SAME_UPPER",
+        "SAME_LOWER",
+        "VALID",
+        "NOTSET",
+        "linear",
+        "cubic",
+        "nearest",
+        "reflect",
+        "edge",
+        "wrap",
+        "...ij,jk->ik",
+        "ii->i",
+        "reverse",
+        "",
     ];
     let value = dice.number();
     if let Some(graph) = attribute.g.as_mut() {
