@@ -188,7 +188,7 @@ fn trial(id: usize, args: &Args, file: &ModelFile, case: &Case, measured: Result
         let totals = file.totals(&options.dims)?;
         let variant = VariantFacts {
             params: totals.params,
-            macs: totals.macs,
+            macs: totals.macs.exact(),
             model_bytes: file.size,
             model_sha256: file.sha256.clone(),
             pruning_ratio: None,

@@ -133,7 +133,7 @@ fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) ->
         "output_sha256": variant.sha256,
         "recipe": recipe,
         "params": variant.totals.params,
-        "macs": variant.totals.macs,
+        "macs": variant.totals.macs.exact(),
         "model_bytes": variant.size(),
         "weight_bits": variant.totals.weight_bits,
         "sparsity": variant.totals.sparsity,
@@ -145,11 +145,11 @@ fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) ->
 fn as_text(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) -> Result<String> {
     let before = make(&file.model, &file.bytes()?, &Recipe::default(), None)?;
     let change = |a: f64, b: f64| if a > 0.0 { format!("{:+.1} %", 100.0 * (b / a - 1.0)).replace('-', "−") } else { String::new() };
-    let (t0, t1) = (before.totals, variant.totals);
+    let (t0, t1) = (&before.totals, &variant.totals);
     let mut out = format!("{}: {recipe}\n\n", args.output.display());
     out += &notes(&variant.notes);
     let rows = [
-        ("multiply–adds", text::count(t0.macs), text::count(t1.macs), change(t0.macs as f64, t1.macs as f64)),
+        ("multiply–adds", text::macs(&t0.macs), text::macs(&t1.macs), change(t0.macs.at_least as f64, t1.macs.at_least as f64)),
         ("parameters", text::count(t0.params), text::count(t1.params), change(t0.params as f64, t1.params as f64)),
         ("weight bits", format!("{:.1}", t0.weight_bits), format!("{:.1}", t1.weight_bits), String::new()),
         ("zero weights", text::percent(t0.sparsity), text::percent(t1.sparsity), String::new()),

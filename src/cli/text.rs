@@ -33,3 +33,26 @@ pub(super) fn count(n: u64) -> String {
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
+
+/// Multiply–adds of a model: a count, or a lower bound.
+pub(super) fn macs(macs: &crate::model::Macs) -> String {
+    match macs.exact() {
+        Some(n) => count(n),
+        None => format!("at least {}", count(macs.at_least)),
+    }
+}
+
+/// Dimensions: `64×3×7×7`.
+pub(super) fn dims(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
+}
+
+/// The first names of a list in backticks, and how many more there are.
+pub(super) fn some(names: &[&str]) -> String {
+    const SHOWN: usize = 3;
+    let mut text = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text += &format!(" and {} more", names.len() - SHOWN);
+    }
+    text
+}

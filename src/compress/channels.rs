@@ -155,7 +155,8 @@ fn same_share(groups: &Groups, share: f64, round_to: usize) -> Vec<usize> {
 /// until the share of multiply–adds is reached as nearly as the steps allow.
 fn allocate(groups: &Groups, layer_list: &[Layer], rankings: &[Ranking], share: f64, round_to: usize) -> Vec<usize> {
     let step = round_to.max(1);
-    let total: u64 = layer_list.iter().map(|l| l.macs).sum();
+    // Layers whose multiply–adds are not known touch no group that may go, so theirs stay what they are.
+    let total: u64 = layer_list.iter().filter_map(|l| l.macs.as_ref().ok()).sum();
     // Multiply–adds of the layers that a group's channels touch; no others change with them.
     let touched = |g: usize, counts: &[usize]| {
         let group = &groups.groups[g];

@@ -5,7 +5,7 @@ use super::calibration::Calibration;
 use super::note::Note;
 use super::prepare::prepare_to_prune;
 use super::repair::{self, Plan};
-use crate::model::{Encoding, Facts, Graph, Layer, Weight, layers};
+use crate::model::{Facts, Graph, Layer, Weight, layers};
 use crate::onnx::Model;
 use crate::recipe::Distribution;
 use crate::tensor::Tensor;
@@ -29,14 +29,13 @@ pub fn prune_connections(model: &Model, ratio: f64, how: Distribution, calibrati
     let list = layers(&graph, &facts)?;
     let mut found: Vec<(&Layer, &Weight, Tensor)> = Vec::new();
     for layer in &list {
-        match &layer.weight {
-            Some(w) if w.encoding == Encoding::Float(32) => {
+        match layer.editable() {
+            Ok((_, w)) => {
                 if let Some(value) = graph.constant(&w.name)? {
                     found.push((layer, w, value));
                 }
             }
-            Some(_) => notes.push(Note::skipped(&layer.name, "its weights are not float32")),
-            None => notes.push(Note::skipped(&layer.name, "it has no constant weights")),
+            Err(why) => notes.push(Note::skipped(&layer.name, why)),
         }
     }
     if found.is_empty() {
@@ -107,6 +106,7 @@ fn rows(keep: &[bool], weight: &Weight) -> Vec<bool> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::model::{FloatFormat, Format};
     use proptest::prelude::*;
 
     fn found(rows: &[Vec<f32>]) -> Vec<Tensor> {
@@ -120,17 +120,23 @@ mod tests {
             shape: t.shape().to_vec(),
             output_axis: 1,
             input_axis: 0,
-            encoding: Encoding::Float(32),
+            format: Format::Float(FloatFormat::F32),
+            input: 1,
+            through: vec![],
+            axes: Some(vec![0, 1]),
         };
         let weights: Vec<Weight> = tensors.iter().map(weight).collect();
         let layer = Layer {
-            node: 0,
+            node: Some(0),
             name: String::new(),
+            output: String::new(),
+            operator: "MatMul".into(),
             kind: crate::model::LayerKind::MatMul,
             weight: None,
+            more: vec![],
             bias: None,
-            output_shape: vec![],
-            macs: 0,
+            output_shape: None,
+            macs: Ok(0),
             params: 0,
         };
         let found: Vec<_> = tensors.into_iter().zip(&weights).map(|(t, w)| (&layer, w, t)).collect();
@@ -180,7 +186,10 @@ mod tests {
             shape: vec![2, 3],
             output_axis,
             input_axis: 1 - output_axis,
-            encoding: Encoding::Float(32),
+            format: Format::Float(FloatFormat::F32),
+            input: 1,
+            through: vec![],
+            axes: Some(vec![0, 1]),
         };
         let keep = [true, false, false, true, true, false];
         assert_eq!(rows(&keep, &weight(0)), keep);

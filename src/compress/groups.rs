@@ -90,7 +90,7 @@ impl Groups {
                 tracker.axes.insert(input.name().to_owned(), ChannelAxis { group: set, axis: 1, repeat: 1 });
             }
         }
-        let by_node: HashMap<usize, usize> = layers.iter().enumerate().map(|(i, l)| (l.node, i)).collect();
+        let by_node: HashMap<usize, usize> = layers.iter().enumerate().filter_map(|(i, l)| Some((l.node?, i))).collect();
         for index in 0..graph.nodes().len() {
             let layer = by_node.get(&index).map(|&i| (i, &layers[i]));
             rules::follow(&mut tracker, graph, facts, index, layer)?;
@@ -113,13 +113,13 @@ impl Groups {
         self.groups.iter().enumerate().filter(|(_, g)| g.frozen.is_none())
     }
 
-    /// Multiply–adds of `layer` when group `g` keeps `kept[g]` channels.
+    /// Multiply–adds of `layer` when group `g` keeps `kept[g]` channels; those of a layer of a prunable group are always known.
     pub fn macs(&self, layer: &Layer, index: usize, kept: &[usize]) -> u64 {
         let share = |g: usize| kept[g] as f64 / self.groups[g].channels.max(1) as f64;
         let (produced, read) = self.of_layer.get(&index).copied().unwrap_or_default();
         let (out, input) = (produced.map_or(1.0, share), read.map_or(1.0, share));
         let factor = if layer.kind == LayerKind::DepthwiseConv { out } else { out * input };
-        (layer.macs as f64 * factor).round() as u64
+        layer.macs.as_ref().map_or(0, |&macs| (macs as f64 * factor).round() as u64)
     }
 }
 

@@ -108,16 +108,16 @@ fn eliminators(model: &Model, groups: &Groups, layers: &[Layer], calibration: &C
     let mut lane = Lane::new(model, calibration.input(), calibration.chunks())?;
     let mut found = HashMap::new();
     for (number, layer) in layers.iter().enumerate().filter(|(n, _)| wanted.contains(n)) {
-        let Some(weight) = &layer.weight else { continue };
+        let Ok((node, weight)) = layer.editable() else { continue };
         let Some(value) = graph.constant(&weight.name)? else { continue };
         let w = matrix(&value, weight.output_axis)?;
         let d = w.len() / weight.shape[weight.output_axis].max(1);
-        if layer.node > 0 {
-            lane.advance_past(layer.node - 1)?;
+        if node > 0 {
+            lane.advance_past(node - 1)?;
         }
-        let x = &graph.node(layer.node).input[0];
+        let x = &graph.node(node).input[0];
         let Some(shape) = lane.get(0, x).map(|t| t.shape().to_vec()) else { continue };
-        let Ok(rows) = Rows::of(layer, graph.node(layer.node), &shape, &weight.shape) else { continue };
+        let Ok(rows) = Rows::of(layer, graph.node(node), &shape, &weight.shape) else { continue };
         let count = lane.chunk_count();
         let total = (0..count).filter_map(|i| lane.get(i, x)).map(|t| rows.count(t.shape())).sum();
         let step = row_step(total, d);

@@ -84,7 +84,7 @@ fn remove_identities(model: &mut Model, notes: &mut Vec<Note>) {
 
 /// Clones a constant for every reader after the first. Scalars stay shared: nothing along a channel axis is in them.
 fn untie(model: &mut Model) -> Result<()> {
-    let mut clones: Vec<(usize, usize, Tensor, String)> = Vec::new();
+    let mut clones: Vec<(usize, usize, pb::TensorProto, String)> = Vec::new();
     {
         let graph = Graph::new(model);
         let mut seen: HashSet<&str> = HashSet::new();
@@ -93,16 +93,20 @@ fn untie(model: &mut Model) -> Result<()> {
                 let is_layer = matches!(node.op_type(), "Conv" | "Gemm" | "MatMul");
                 if graph.constant_shape(name).is_some_and(|s| is_layer || s.iter().any(|&d| d != 1))
                     && !seen.insert(name)
-                    && let Some(value) = graph.constant(name)?
+                    && let Some(stored) = graph.stored(name)
                 {
-                    clones.push((index, input, value, format!("{name}__{index}_{input}")));
+                    clones.push((index, input, stored.clone(), format!("{name}__{index}_{input}")));
                 }
             }
         }
     }
-    for (node, input, value, stem) in clones {
-        let name = model.add_initializer(&stem, &value);
-        model.graph_mut().node[node].input[input] = name;
+    for (node, input, mut stored, stem) in clones {
+        // A copy of the message shares the weights' memory.
+        let name = model.free_name(&stem);
+        stored.set_name(name.clone());
+        let graph = model.graph_mut();
+        graph.initializer.push(stored);
+        graph.node[node].input[input] = name;
     }
     Ok(())
 }
@@ -220,18 +224,20 @@ fn add_missing_biases(model: &mut Model) -> Result<()> {
     let facts = Facts::infer(model, 1)?;
     let list = layers(&Graph::new(model), &facts)?;
     for layer in list {
-        let (Some(weight), LayerKind::Conv | LayerKind::DepthwiseConv | LayerKind::Gemm) = (&layer.weight, layer.kind) else { continue };
+        let (Ok((index, weight)), LayerKind::Conv | LayerKind::DepthwiseConv | LayerKind::Gemm) = (layer.editable(), layer.kind) else {
+            continue;
+        };
         let outputs = weight.shape[weight.output_axis];
         let value = match &layer.bias {
             Some(name) => match Graph::new(model).constant(name)? {
                 Some(b) if b.len() == 1 && outputs != 1 => b.as_f32()?[0],
                 _ => continue,
             },
-            None if model.graph().node[layer.node].input.get(2).is_some_and(|b| !b.is_empty()) => continue,
+            None if model.graph().node[index].input.get(2).is_some_and(|b| !b.is_empty()) => continue,
             None => 0.0,
         };
         let name = model.add_initializer(&format!("{}__bias", weight.name), &Tensor::f32([outputs], vec![value; outputs])?);
-        let node = &mut model.graph_mut().node[layer.node];
+        let node = &mut model.graph_mut().node[index];
         node.input.resize(2, String::new());
         node.input.push(name);
     }

@@ -6,7 +6,7 @@
 
 use super::note::Note;
 use super::prepare::{prepare, remove_dead_constants};
-use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, Weight, layers, upgrade};
+use crate::model::{Facts, Graph, Weight, layers, upgrade};
 use crate::onnx::{Attributes, Model, pb};
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
@@ -32,11 +32,10 @@ pub fn quantize_weights(model: &Model, bits: u32) -> Result<(Model, Vec<Note>)> 
     let mut count = 0;
     let mut dequantizers = Vec::new();
     for layer in &list {
-        match skip_reason(layer) {
-            Some(why) => notes.push(Note::skipped(&layer.name, why)),
-            None => {
-                let Some(weight) = &layer.weight else { continue };
-                let (node, note) = quantize_layer(&mut variant, layer, weight, bits)?;
+        match layer.editable() {
+            Err(why) => notes.push(Note::skipped(&layer.name, why)),
+            Ok((index, weight)) => {
+                let (node, note) = quantize_layer(&mut variant, index, &layer.name, weight, bits)?;
                 dequantizers.push(node);
                 notes.push(note);
                 count += 1;
@@ -52,22 +51,13 @@ pub fn quantize_weights(model: &Model, bits: u32) -> Result<(Model, Vec<Note>)> 
     Ok((variant, notes))
 }
 
-fn skip_reason(layer: &Layer) -> Option<String> {
-    match (&layer.weight, layer.kind) {
-        (_, LayerKind::ActivationMatMul) => Some("it multiplies two activations: there are no weights".into()),
-        (None, _) => Some("its weights are computed in the graph".into()),
-        (Some(w), _) if w.encoding != Encoding::Float(32) => Some(format!("its weights have {} bits already", w.encoding.bits())),
-        (Some(_), _) => None,
-    }
-}
-
 /// Replaces one layer's weights by integers behind a DequantizeLinear, which is returned.
-fn quantize_layer(model: &mut Model, layer: &Layer, weight: &Weight, bits: u32) -> Result<(pb::NodeProto, Note)> {
+fn quantize_layer(model: &mut Model, index: usize, layer: &str, weight: &Weight, bits: u32) -> Result<(pb::NodeProto, Note)> {
     let value =
         Graph::new(model).constant(&weight.name)?.ok_or_else(|| Error::bad_input(format!("`{}` is not a constant", weight.name)))?;
     let data = value.as_f32()?;
     if let Some(bad) = data.iter().find(|v| !v.is_finite()) {
-        return Err(Error::bad_input(format!("layer `{}` has a weight that is {bad}", layer.name)));
+        return Err(Error::bad_input(format!("layer `{layer}` has a weight that is {bad}")));
     }
     let channels = weight.shape[weight.output_axis];
     let inner: usize = weight.shape[weight.output_axis + 1..].iter().product();
@@ -93,8 +83,8 @@ fn quantize_layer(model: &mut Model, layer: &Layer, weight: &Weight, bits: u32) 
     node.input = names;
     node.output = vec![output.clone()];
     node.set_int("axis", weight.output_axis as i64);
-    model.graph_mut().node[layer.node].input[1] = output;
-    let note = Note::changed(&layer.name, format!("{} weights to {bits} bits, weight error {:.2} %", data.len(), error * 100.0));
+    model.graph_mut().node[index].input[1] = output;
+    let note = Note::changed(layer, format!("{} weights to {bits} bits, weight error {:.2} %", data.len(), error * 100.0));
     Ok((node, note))
 }
 

@@ -8,7 +8,7 @@ use super::calibration::Calibration;
 use super::lanes::{Lane, sum_moments};
 use super::note::Note;
 use super::statistics::{Centred, Moments, Rows};
-use crate::model::{Encoding, Facts, Graph, Layer, LayerKind, layers};
+use crate::model::{Facts, Graph, Layer, LayerKind, layers};
 use crate::onnx::Model;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -29,11 +29,11 @@ pub(super) fn refit(variant: &mut Model, plan: &Plan<'_>, calibration: &Calibrat
     let input_shape = calibration.chunks()[0].shape();
     let facts = Facts::infer(variant, input_shape[0])?;
     let layer_list = layers(&Graph::new(variant), &facts)?;
-    let by_node: HashMap<usize, &Layer> = layer_list.iter().map(|l| (l.node, l)).collect();
+    let by_node: HashMap<usize, &Layer> = layer_list.iter().filter_map(|l| Some((l.node?, l))).collect();
     let nodes = variant.graph().node.len();
     let mut original = Lane::new(plan.original, calibration.input(), calibration.chunks())?;
     let mut lane = Lane::new(variant, calibration.input(), calibration.chunks())?;
-    let targets: HashMap<usize, Target> = layer_list.iter().filter_map(|l| Some((l.node, Target::of(variant, &facts, l)?))).collect();
+    let targets: HashMap<usize, Target> = layer_list.iter().filter_map(|l| Some((l.node?, Target::of(variant, &facts, l)?))).collect();
     targets.values().for_each(|t| original.pin(&t.tensor));
     let mut notes = Vec::new();
     for index in 0..nodes {
@@ -65,21 +65,22 @@ struct Target {
 
 impl Target {
     fn of(model: &Model, facts: &Facts, layer: &Layer) -> Option<Self> {
-        layer.weight.as_ref().filter(|w| w.encoding == Encoding::Float(32))?;
+        let (index, _) = layer.editable().ok()?;
+        let output_shape = layer.output_shape.as_deref()?;
         let graph = Graph::new(model);
-        let node = graph.node(layer.node);
-        let mut target = Target { tensor: node.output[0].clone(), node: layer.node, bias: layer.bias.clone(), minus: None };
+        let node = graph.node(index);
+        let mut target = Target { tensor: node.output[0].clone(), node: index, bias: layer.bias.clone(), minus: None };
         if layer.kind == LayerKind::MatMul
             && let Some((add, other)) = only_add(&graph, &target.tensor)
-            && graph.constant_shape(&other).as_deref() == layer.output_shape.last().map(std::slice::from_ref)
+            && graph.constant_shape(&other).as_deref() == output_shape.last().map(std::slice::from_ref)
         {
             target = Target { tensor: graph.node(add).output[0].clone(), node: add, bias: Some(other), minus: None };
         }
         if let Some((add, other)) = only_add(&graph, &target.tensor)
             && !graph.is_constant(&other)
             // A summand that is broadcast has no value of its own for each output.
-            && facts.shape(&other) == Some(&layer.output_shape)
-            && graph.producer(&other).is_none_or(|p| p < layer.node)
+            && facts.shape(&other) == Some(output_shape)
+            && graph.producer(&other).is_none_or(|p| p < index)
         {
             target = Target { tensor: graph.node(add).output[0].clone(), node: add, minus: Some(other), ..target };
         }
@@ -97,8 +98,11 @@ fn only_add(graph: &Graph<'_>, tensor: &str) -> Option<(usize, String)> {
 
 /// Fits one layer and writes its new weights and bias into the model and the lane.
 fn fit_layer(model: &mut Model, lane: &mut Lane, original: &Lane, layer: &Layer, target: &Target, plan: &Plan<'_>) -> Result<Note> {
-    let Some(weight) = &layer.weight else { return Ok(Note::skipped(&layer.name, "it has no weights")) };
-    let node = model.graph().node[layer.node].clone();
+    let (index, weight) = match layer.editable() {
+        Ok(found) => found,
+        Err(why) => return Ok(Note::skipped(&layer.name, format!("not refitted: {why}"))),
+    };
+    let node = model.graph().node[index].clone();
     let x = &node.input[0];
     let Some(first) = lane.get(0, x) else {
         return Ok(Note::skipped(&layer.name, "not refitted: its input is a constant"));

@@ -1,7 +1,7 @@
 //! How each operator passes channels on: one function per family, called once per node in topological order.
 
 use super::groups::{ChannelAxis, Edit, Tracker};
-use crate::model::{Facts, Graph, Layer, LayerKind};
+use crate::model::{Facts, Format, Graph, Layer, LayerKind};
 use crate::onnx::{Attributes, pb};
 use crate::{Result, model::node_label};
 
@@ -77,11 +77,18 @@ impl Step<'_, '_> {
     fn layer(&self, t: &mut Tracker, layer: Option<(usize, &Layer)>) {
         let Some((number, layer)) = layer else { return };
         let x = t.axes.get(self.input()).copied();
-        let Some(weight) = &layer.weight else {
-            return self.freeze_all(t, &format!("`{}` multiplies two activations", layer.name));
+        let weight = match (layer.editable(), &layer.weight) {
+            (Ok((_, weight)), _) => weight,
+            (Err(_), None) if layer.kind == LayerKind::ActivationMatMul => {
+                return self.freeze_all(t, &format!("`{}` multiplies two activations", layer.name));
+            }
+            (Err(_), Some(w)) if !matches!(w.format, Format::Float(_)) => {
+                return self.freeze_all(t, &format!("the weights of `{}` are quantized already: prune before quantizing", layer.name));
+            }
+            (Err(why), _) => return self.freeze_all(t, &format!("`{}` cannot be pruned: {why}", layer.name)),
         };
-        if weight.name != self.node.input[1] {
-            return self.freeze_all(t, &format!("the weights of `{}` are quantized already: prune before quantizing", layer.name));
+        if let Err(why) = &layer.macs {
+            return self.freeze_all(t, &format!("the multiply–adds of `{}` are not known: {why}", layer.name));
         }
         match layer.kind {
             LayerKind::DepthwiseConv => {
@@ -104,7 +111,7 @@ impl Step<'_, '_> {
 
     /// A layer that mixes all input channels into new output channels.
     fn dense(&self, t: &mut Tracker, number: usize, layer: &Layer, x: Option<ChannelAxis>) {
-        let Some(weight) = &layer.weight else { return };
+        let (Some(weight), Some(output_shape)) = (&layer.weight, &layer.output_shape) else { return };
         let is_conv = layer.kind == LayerKind::Conv;
         let expected = if is_conv { 1 } else { self.rank(self.input()).saturating_sub(1) };
         let transposed = self.node.int("transA") == Some(1);
@@ -132,7 +139,7 @@ impl Step<'_, '_> {
         if transposed || weight.shape.len() != self.weight_rank(layer) {
             t.freeze(out, format!("the matrices of `{}` are transposed or batched", layer.name));
         }
-        let axis = if is_conv { 1 } else { layer.output_shape.len() - 1 };
+        let axis = if is_conv { 1 } else { output_shape.len().saturating_sub(1) };
         self.set(t, ChannelAxis { group: out, axis, repeat: 1 });
     }
 

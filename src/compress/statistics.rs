@@ -123,7 +123,7 @@ impl Rows {
     /// Number of rows one tensor of `shape` gives.
     pub(super) fn count(&self, shape: &[usize]) -> usize {
         match self {
-            Rows::Conv(p) => shape[0] * p.output[0] * p.output[1],
+            Rows::Conv(p) => shape[0] * p.output_len(),
             Rows::Dense => shape[..shape.len() - 1].iter().product(),
         }
     }
@@ -140,11 +140,11 @@ impl Rows {
             }
             Rows::Conv(p) => {
                 let channels = channel.map_or(0..shape[1], |c| c..c + 1);
-                let mut out = Vec::with_capacity(rows.len() * channels.len() * p.kernel[0] * p.kernel[1]);
-                let plane = p.output[0] * p.output[1];
+                let mut out = Vec::with_capacity(rows.len() * channels.len() * p.kernel_len());
+                let plane = p.output_len();
                 for r in rows {
                     let (sample, position) = (r / plane, r % plane);
-                    gather(p, data, shape[1], sample, [position / p.output[1], position % p.output[1]], channels.clone(), &mut out);
+                    gather(p, data, shape[1], sample, p.output_place(position), channels.clone(), &mut out);
                 }
                 Ok(out)
             }
@@ -158,7 +158,7 @@ impl Rows {
         let rows = (0..self.count(shape)).step_by(step.max(1));
         let (channels, plane) = match self {
             Rows::Dense => (shape[shape.len() - 1], 1),
-            Rows::Conv(p) => (shape[1], p.output[0] * p.output[1]),
+            Rows::Conv(p) => (shape[1], p.output_len()),
         };
         let at = |r: usize, c: usize| data[(r / plane * channels + c) * plane + r % plane];
         Ok(rows.flat_map(|r| kept.iter().map(move |&c| at(r, c))).collect())
@@ -166,20 +166,16 @@ impl Rows {
 }
 
 /// Appends the patch that output position `at` of sample `n` sees; padding is zero.
-fn gather(w: &Window, x: &[f32], all: usize, n: usize, at: [usize; 2], channels: std::ops::Range<usize>, out: &mut Vec<f32>) {
-    let [height, width] = w.input;
-    // Input row or column that kernel element `k` sees, unless it lies in the padding.
+fn gather(w: &Window, x: &[f32], all: usize, n: usize, at: [usize; 3], channels: std::ops::Range<usize>, out: &mut Vec<f32>) {
+    // The input that kernel element `k` sees along `axis`, unless it lies in the padding.
     let source = |axis: usize, k: usize| {
         (at[axis] * w.stride[axis] + k * w.dilation[axis]).checked_sub(w.pad_begin[axis]).filter(|&i| i < w.input[axis])
     };
     for c in channels {
-        let plane = &x[(n * all + c) * height * width..][..height * width];
-        for ky in 0..w.kernel[0] {
-            let y = source(0, ky);
-            out.extend((0..w.kernel[1]).map(|kx| match (y, source(1, kx)) {
-                (Some(y), Some(x)) => plane[y * width + x],
-                _ => 0.0,
-            }));
-        }
+        let plane = &x[(n * all + c) * w.input_len()..][..w.input_len()];
+        out.extend(w.taps().map(|[d, h, v]| match (source(0, d), source(1, h), source(2, v)) {
+            (Some(d), Some(h), Some(v)) => plane[(d * w.input[1] + h) * w.input[2] + v],
+            _ => 0.0,
+        }));
     }
 }

@@ -1,19 +1,15 @@
-//! Convolution by im2col and matrix product.
-//!
-//! Layout: for one sample, the columns are the row-major matrix `[C·KH·KW, OH·OW]`: row `(c, kh, kw)`, column `(oh, ow)`. With the
-//! weights as `[O, C·KH·KW]` (their layout in ONNX) the product is the output `[O, OH·OW]` in place. For least squares over samples,
-//! `H += columns · columnsᵀ` is one call of [`gemm`] with [`Matrix::t`].
+//! Convolution: its geometry, and the forward kernel.
 
-use super::depthwise::Depthwise;
+use super::arena::Arena;
+use super::frame::Frame;
 use super::window::Window;
 use crate::model::eval::{Args, count};
 use crate::onnx::pb;
-use crate::sys::gemm::{Matrix, gemm};
+use crate::sys::tile::{LARGEST, SINGLE, Tile};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
-use std::ops::Range;
 
-/// Geometry of a convolution of `[N, channels, H, W]` (or `[N, channels, W]`) to `[N, out_channels, OH, OW]`.
+/// Geometry of a convolution of `[N, channels, …]` to `[N, out_channels, …]` with one to three spatial axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvSpec {
     /// The sliding window.
@@ -24,34 +20,33 @@ pub struct ConvSpec {
     pub(crate) out_channels: usize,
     /// Groups; divides both.
     pub(crate) groups: usize,
-    /// True for one spatial dimension: `[N, C, W]`.
-    pub(crate) one_dimensional: bool,
 }
 
 impl ConvSpec {
     /// Geometry of a `Conv` node for an input and weights of these shapes.
     ///
     /// # Errors
-    /// Ranks other than 3 and 4, channels that do not fit the groups, or a window that does not fit the input.
+    /// Other than one to three spatial axes, channels that do not fit the groups, or a window that does not fit the input.
     pub fn new(node: &pb::NodeProto, x: &[usize], w: &[usize]) -> Result<Self> {
         let args = Args::new(node, 0, &[]);
         let mismatch = |why: &str| Error::bad_input(format!("weights of shape {w:?} do not fit an input of shape {x:?}: {why}"));
         let ([_, channels, spatial @ ..], [out_channels, per_group, kernel @ ..]) = (x, w) else {
             return Err(mismatch("the ranks are too small"));
         };
-        let groups = usize::try_from(args.int_or("group", 1)).ok().filter(|&g| g > 0).ok_or_else(|| mismatch("`group` is not positive"))?;
+        let groups = groups(&args).ok_or_else(|| mismatch("`group` is not positive"))?;
         if per_group.checked_mul(groups) != Some(*channels) || out_channels % groups != 0 {
             return Err(mismatch(&format!("the channels do not fit {groups} groups")));
         }
-        if let Some(stated) = crate::onnx::Attributes::ints(node, "kernel_shape")
-            && !stated.iter().map(|&k| k as usize).eq(kernel.iter().copied())
-        {
-            return Err(mismatch(&format!("`kernel_shape` is {stated:?}")));
+        if let Some(why) = contradicts(&args, kernel) {
+            return Err(mismatch(&why));
         }
-        let window = Window::new(&args, spatial, kernel)?;
-        let spec = ConvSpec { window, channels: *channels, out_channels: *out_channels, groups, one_dimensional: spatial.len() == 1 };
-        count(&[*channels / groups, window.kernel_len(), window.output_len()])?;
-        Ok(spec)
+        ConvSpec { window: Window::new(&args, spatial, kernel)?, channels: *channels, out_channels: *out_channels, groups }.checked()
+    }
+
+    /// The geometry, unless its columns would be too large.
+    pub(super) fn checked(self) -> Result<Self> {
+        count(&[self.channels_per_group(), self.window.kernel_len(), self.window.output_len()])?;
+        Ok(self)
     }
 
     /// The sliding window.
@@ -91,124 +86,140 @@ impl ConvSpec {
 
     /// Shape of the output for `samples` samples.
     pub fn output_shape(&self, samples: usize) -> Vec<usize> {
-        let [h, w] = self.window.output;
-        if self.one_dimensional { vec![samples, self.out_channels, w] } else { vec![samples, self.out_channels, h, w] }
+        [&[samples, self.out_channels], self.window.output()].concat()
     }
 
     /// Checks that `x` has this geometry and returns its number of samples.
-    fn samples(&self, x: &Tensor) -> Result<usize> {
-        let [h, w] = self.window.input;
-        let sample: &[usize] = if self.one_dimensional { &[self.channels, w] } else { &[self.channels, h, w] };
+    pub(super) fn samples(&self, x: &Tensor) -> Result<usize> {
         match x.shape() {
-            [n, rest @ ..] if rest == sample => Ok(*n),
-            shape => Err(Error::bad_input(format!("an input of shape {shape:?} does not have samples of {sample:?}"))),
+            [n, channels, spatial @ ..] if *channels == self.channels && spatial == self.window.input() => Ok(*n),
+            shape => Err(Error::bad_input(format!(
+                "an input of shape {shape:?} does not have {} channels of {:?}",
+                self.channels,
+                self.window.input()
+            ))),
         }
     }
 }
 
-/// Columns of some samples and channels: a tensor `[samples, C·KH·KW, OH·OW]` with `C = channels.len()`.
-///
-/// For a grouped convolution give one group's channels at a time.
-///
-/// # Errors
-/// `x` does not have the geometry of `spec`, or a range is outside it.
-pub fn im2col(x: &Tensor, spec: &ConvSpec, samples: Range<usize>, channels: Range<usize>) -> Result<Tensor> {
-    let n = spec.samples(x)?;
-    if samples.start > samples.end || samples.end > n || channels.start > channels.end || channels.end > spec.channels {
-        return Err(Error::bad_input(format!("samples {samples:?} or channels {channels:?} are outside {:?}", x.shape())));
-    }
-    let (window, plane) = (&spec.window, spec.window.input_len());
-    let shape = vec![samples.len(), channels.len() * window.kernel_len(), window.output_len()];
-    let mut columns = vec![0.0; count(&shape)?];
-    let size = shape[1] * shape[2];
-    for (i, sample) in samples.enumerate() {
-        let image = &x.as_f32()?[(sample * spec.channels + channels.start) * plane..][..channels.len() * plane];
-        fill_columns(image, window, &mut columns[i * size..][..size]);
-    }
-    Tensor::f32(shape, columns)
+/// The attribute `group`, unless it is not positive.
+pub(super) fn groups(args: &Args) -> Option<usize> {
+    usize::try_from(args.int_or("group", 1)).ok().filter(|&g| g > 0)
 }
 
-/// Writes the columns of the planes in `image` (`[C, H, W]`) into `columns` (`[C·KH·KW, OH·OW]`), padding included.
-pub(crate) fn fill_columns(image: &[f32], window: &Window, columns: &mut [f32]) {
-    let ([kh, kw], [_, ow]) = (window.kernel, window.output);
-    if columns.is_empty() || image.is_empty() {
-        columns.fill(0.0);
-        return;
-    }
-    let planes = image.chunks_exact(window.input_len());
-    let rows = columns.chunks_exact_mut(window.output_len());
-    let taps = planes.flat_map(|plane| (0..kh).flat_map(move |i| (0..kw).map(move |j| (plane, i, j))));
-    for (row, (plane, i, j)) in rows.zip(taps) {
-        let (down, across) = (window.inside(0, i), window.inside(1, j));
-        for (y, out) in row.chunks_exact_mut(ow).enumerate() {
-            if !down.contains(&y) || across.is_empty() {
-                out.fill(0.0);
-                continue;
-            }
-            let line = &plane[window.source(0, i, y) * window.input[1]..][..window.input[1]];
-            let from = &line[window.source(1, j, across.start)..];
-            out[..across.start].fill(0.0);
-            out[across.end..].fill(0.0);
-            let out = &mut out[across.clone()];
-            match window.stride[1] {
-                1 => out.copy_from_slice(&from[..out.len()]),
-                step => out.iter_mut().zip(from.iter().step_by(step)).for_each(|(o, &v)| *o = v),
-            }
-        }
-    }
+/// What is wrong when the attribute `kernel_shape` is not the shape of the weights.
+pub(super) fn contradicts(args: &Args, kernel: &[usize]) -> Option<String> {
+    let stated = crate::onnx::Attributes::ints(args.node, "kernel_shape").filter(|s| !s.is_empty())?;
+    (!stated.iter().map(|&k| k as usize).eq(kernel.iter().copied())).then(|| format!("`kernel_shape` is {stated:?}"))
 }
 
-/// `Conv`: `x` `[N, C, H, W]`, `w` `[O, C/groups, KH, KW]`, `bias` `[O]`; the result is `[N, O, OH, OW]` (one dimension: without H).
+/// `Conv`: `x` `[N, C, …]`, `w` `[O, C/groups, …]`, `bias` `[O]`; the result is `[N, O, …]`.
 ///
 /// # Errors
 /// The tensors are not float32 or do not fit `spec`.
 pub fn conv(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, spec: &ConvSpec) -> Result<Tensor> {
+    conv_in(x, w, bias, spec, &mut Arena::default())
+}
+
+/// [`conv`] with memory from `arena`.
+pub(super) fn conv_in(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, spec: &ConvSpec, arena: &mut Arena) -> Result<Tensor> {
     let n = spec.samples(x)?;
     let (image, weights) = (x.as_f32()?, w.as_f32()?);
     if weights.len() != spec.out_channels * spec.column_rows() {
         return Err(Error::bad_input(format!("weights of shape {:?} do not fit the convolution", w.shape())));
     }
-    let bias = bias.map(Tensor::as_f32).transpose()?;
-    if let Some(b) = bias.filter(|b| b.len() != spec.out_channels) {
-        return Err(Error::bad_input(format!("{} biases do not fit {} output channels", b.len(), spec.out_channels)));
-    }
+    let bias = bias_values(bias, spec.out_channels)?;
     let shape = spec.output_shape(n);
-    let mut out = vec![0.0; count(&shape)?];
-    let (input_size, output_size) = (spec.channels * spec.window.input_len(), spec.out_channels * spec.window.output_len());
-    if out.is_empty() {
-        return Tensor::f32(shape, out);
+    let total = count(&shape)?;
+    if total == 0 || weights.is_empty() {
+        return Tensor::f32(shape, vec![0.0; total]);
     }
-    let mut depthwise = spec.is_depthwise().then(|| Depthwise::new(spec)).transpose()?;
-    let needs_columns = depthwise.is_none() && !spec.window.is_pointwise();
-    let mut columns = vec![0.0; if needs_columns { spec.column_rows() * spec.window.output_len() } else { 0 }];
+    let mut out = arena.take(total);
+    let mut kernel = Direct::new(spec, weights)?;
+    let (input_size, output_size) = (spec.channels * spec.window.input_len(), spec.out_channels * spec.window.output_len());
     for (i, result) in out.chunks_exact_mut(output_size).enumerate() {
-        let sample = &image[i * input_size..][..input_size];
-        if let Some(bias) = bias {
-            result.chunks_exact_mut(spec.window.output_len()).zip(bias).for_each(|(plane, &b)| plane.fill(b));
-        }
-        if let Some(depthwise) = &mut depthwise {
-            depthwise.add(sample, weights, result);
-        } else {
-            grouped(sample, weights, spec, &mut columns, result)?;
-        }
+        kernel.convolve(&image[i * input_size..][..input_size], bias, result);
     }
     Tensor::f32(shape, out)
 }
 
-/// Adds one sample's convolution to `result`, group by group.
-fn grouped(sample: &[f32], weights: &[f32], spec: &ConvSpec, columns: &mut [f32], result: &mut [f32]) -> Result<()> {
-    let (rows, places, outputs) = (spec.column_rows(), spec.window.output_len(), spec.out_channels / spec.groups);
-    let group_size = spec.channels_per_group() * spec.window.input_len();
-    for (g, result) in result.chunks_exact_mut(outputs * places).enumerate() {
-        let image = &sample[g * group_size..][..group_size];
-        let columns = if spec.window.is_pointwise() {
-            image
-        } else {
-            fill_columns(image, &spec.window, columns);
-            &*columns
-        };
-        let weights = Matrix::new(&weights[g * outputs * rows..], outputs, rows)?;
-        gemm(1.0, weights, Matrix::new(columns, rows, places)?, 1.0, result)?;
+/// The biases, one for each output channel.
+pub(super) fn bias_values(bias: Option<&Tensor>, channels: usize) -> Result<Option<&[f32]>> {
+    let bias = bias.map(Tensor::as_f32).transpose()?;
+    match bias {
+        Some(b) if b.len() != channels => Err(Error::bad_input(format!("{} biases do not fit {channels} output channels", b.len()))),
+        _ => Ok(bias),
     }
-    Ok(())
+}
+
+/// A convolution that reads its input from a [`Frame`].
+struct Direct<'a> {
+    spec: &'a ConvSpec,
+    tile: Tile,
+    /// Output channels that are summed together.
+    rows: usize,
+    columns: usize,
+    frame: Frame,
+    planes: Vec<f32>,
+    offsets: Vec<usize>,
+    /// By group and block of `rows` output channels: `[column_rows, rows]`, zeros for channels that there are not.
+    weights: Vec<f32>,
+}
+
+/// Weights up to this size stay in the first-level cache while a tile's block of the frame is read over and over.
+const CACHED: usize = 8192;
+
+impl<'a> Direct<'a> {
+    fn new(spec: &'a ConvSpec, weights: &[f32]) -> Result<Self> {
+        let tile = Tile::best();
+        let outputs = spec.out_channels / spec.groups;
+        let (rows, columns) = if outputs == 1 { (1, SINGLE) } else { (tile.rows(), tile.columns()) };
+        let frame = Frame::new(&spec.window, spec.channels_per_group(), columns)?;
+        let length = spec.column_rows();
+        let mut packed = vec![0.0; count(&[spec.groups, outputs.div_ceil(rows), rows, length])?];
+        let blocks = weights.chunks_exact(outputs * length).flat_map(|group| group.chunks(rows * length));
+        for (block, packed) in blocks.zip(packed.chunks_exact_mut(rows * length)) {
+            for (m, channel) in block.chunks_exact(length).enumerate() {
+                channel.iter().enumerate().for_each(|(k, &w)| packed[k * rows + m] = w);
+            }
+        }
+        let (planes, offsets) = (frame.empty(), frame.offsets(spec.channels_per_group()));
+        Ok(Direct { spec, tile, rows, columns, frame, planes, offsets, weights: packed })
+    }
+
+    /// One sample: `[C, …]` to `[O, …]`.
+    fn convolve(&mut self, sample: &[f32], bias: Option<&[f32]>, result: &mut [f32]) {
+        let outputs = self.spec.out_channels / self.spec.groups;
+        let groups = sample.chunks_exact(self.spec.channels_per_group() * self.spec.window.input_len());
+        let results = result.chunks_exact_mut(outputs * self.spec.window.output_len());
+        for (g, (planes, result)) in groups.zip(results).enumerate() {
+            self.frame.load(planes, &mut self.planes);
+            let bias = bias.map(|b| &b[g * outputs..][..outputs]);
+            let size = self.weights.len() / self.spec.groups;
+            let blocks = self.weights[g * size..][..size].chunks_exact(self.rows * self.offsets.len()).enumerate();
+            if size <= CACHED {
+                self.frame.tiles().iter().for_each(|t| blocks.clone().for_each(|(b, w)| self.tile(t, b, w, bias, result)));
+            } else {
+                blocks.for_each(|(b, w)| self.frame.tiles().iter().for_each(|t| self.tile(t, b, w, bias, result)));
+            }
+        }
+    }
+
+    /// Writes the outputs of one tile for one block of channels, with their bias.
+    fn tile(&self, tile: &super::frame::Tile, block: usize, weights: &[f32], bias: Option<&[f32]>, result: &mut [f32]) {
+        let mut sums = [0.0; LARGEST];
+        let frame = &self.planes[tile.first..];
+        match self.rows {
+            1 => self.tile.sum_single(weights, &self.offsets, frame, &mut sums),
+            _ => self.tile.sum(weights, &self.offsets, frame, &mut sums),
+        }
+        let planes = result.chunks_exact_mut(self.spec.window.output_len()).enumerate().skip(block * self.rows);
+        for ((o, plane), sums) in planes.zip(sums.chunks_exact(self.columns).take(self.rows)) {
+            let bias = bias.map_or(0.0, |b| b[o]);
+            for piece in self.frame.pieces(tile) {
+                let target = &mut plane[piece.to..][..piece.len];
+                target.iter_mut().zip(&sums[piece.from..]).for_each(|(t, &s)| *t = s + bias);
+            }
+        }
+    }
 }

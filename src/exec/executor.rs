@@ -1,21 +1,30 @@
 //! Runs a whole graph, or the part of it that is asked for.
 
-use super::eval_node;
-use crate::model::eval::{join, label, part};
-use crate::onnx::{self, pb, tensor_from_proto};
+use super::control::Limit;
+use super::program::Program;
+use super::run::{Context, Watch};
+use super::value::{Item, View};
+use crate::model::eval::{join, part};
+use crate::onnx::{self, pb};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Samples that are evaluated together. Fixed, so that results do not depend on the number of threads.
 pub const CHUNK: usize = 32;
 
+/// Into how many parts the samples of [`Executor::observe`] are divided at most. Fixed for the same reason; it bounds the number of
+/// states, and so the memory.
+pub const PARTS: usize = 8;
+
 /// A graph that is ready to run: constants decoded once, names resolved to slots.
 ///
 /// Any tensor of the graph can be fed (weights too) and any can be asked for; only the nodes between them run, and every activation is
-/// freed after its last use.
+/// freed after its last use. Functions of the model are written out, `If`, `Loop` and `Scan` run their graphs; a loop that does not end
+/// is stopped.
 ///
 /// ```
 /// use joulefront::{exec::Executor, onnx::Model, tensor::Tensor};
@@ -28,88 +37,23 @@ pub const CHUNK: usize = 32;
 /// ```
 #[derive(Debug)]
 pub struct Executor {
-    opset: i64,
-    nodes: Vec<Node>,
-    slots: HashMap<String, usize>,
-    /// By slot: initializers and what follows from them alone.
-    constants: Vec<Option<Tensor>>,
-    /// Slots of constants that others were worked out from.
-    folded: HashSet<usize>,
+    program: Program,
     /// The batch size that the graph's inputs declare, where it is a number.
     fixed_batch: Option<usize>,
     threads: NonZeroUsize,
-}
-
-#[derive(Debug)]
-struct Node {
-    proto: pb::NodeProto,
-    inputs: Vec<Option<usize>>,
-    outputs: Vec<Option<usize>>,
-}
-
-/// A value of a run: what the caller lent, or what a node made.
-enum Value<'a> {
-    Lent(&'a Tensor),
-    Made(Tensor),
-}
-
-impl Value<'_> {
-    fn get(&self) -> &Tensor {
-        match self {
-            Value::Lent(t) => t,
-            Value::Made(t) => t,
-        }
-    }
 }
 
 impl Executor {
     /// Decodes the constants of `model` and evaluates the nodes that depend on nothing else.
     ///
     /// # Errors
-    /// An initializer cannot be decoded, or a node that needs no input cannot be evaluated.
+    /// An initializer cannot be decoded, or graphs and functions are nested too deeply or stand for too many nodes.
     pub fn new(model: &onnx::Model) -> Result<Self> {
-        let graph = model.graph();
-        let mut slots = HashMap::new();
-        let mut constants = Vec::new();
-        let mut slot = |name: &String, constants: &mut Vec<Option<Tensor>>| match name.as_str() {
-            "" => None,
-            _ => Some(*slots.entry(name.clone()).or_insert_with(|| {
-                constants.push(None);
-                constants.len() - 1
-            })),
-        };
-        for i in &graph.initializer {
-            if let Some(at) = slot(&i.name().to_owned(), &mut constants) {
-                constants[at] = Some(tensor_from_proto(i)?);
-            }
-        }
-        for i in &graph.input {
-            slot(&i.name().to_owned(), &mut constants);
-        }
-        let mut nodes = Vec::new();
-        let mut folded = HashSet::new();
-        for proto in &graph.node {
-            let inputs = proto.input.iter().map(|name| slot(name, &mut constants)).collect::<Vec<_>>();
-            let outputs = proto.output.iter().map(|name| slot(name, &mut constants)).collect::<Vec<_>>();
-            if inputs.iter().flatten().all(|&s| constants[s].is_some()) {
-                let values: Vec<_> = inputs.iter().map(|s| s.and_then(|s| constants[s].as_ref())).collect();
-                let made = eval_node(proto, model.opset(), &values)?;
-                for (slot, t) in outputs.iter().zip(made) {
-                    if let &Some(s) = slot {
-                        constants[s] = Some(t);
-                    }
-                }
-                folded.extend(inputs.into_iter().flatten());
-            } else {
-                // Attributes of a node may hold large tensors (`Constant`): only nodes that really run are kept.
-                nodes.push(Node { proto: proto.clone(), inputs, outputs });
-            }
-        }
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Ok(Executor { opset: model.opset(), nodes, slots, constants, folded, fixed_batch: fixed_batch(graph), threads })
+        Ok(Executor { program: Program::new(model)?, fixed_batch: fixed_batch(model.graph()), threads })
     }
 
-    /// Uses `threads` threads in [`Executor::run_batched`] instead of all cores. The results are the same.
+    /// Uses `threads` threads for batches instead of all cores. The results are the same.
     #[must_use]
     pub fn with_threads(self, threads: NonZeroUsize) -> Self {
         Executor { threads, ..self }
@@ -118,66 +62,17 @@ impl Executor {
     /// Runs the nodes that lead from `inputs` to the tensors named in `wanted`.
     ///
     /// # Errors
-    /// A name does not exist, an input is missing, or a node cannot be evaluated.
+    /// A name does not exist, an input is missing, a node cannot be evaluated, or a loop does not end.
     pub fn run(&self, inputs: &[(&str, &Tensor)], wanted: &[&str]) -> Result<HashMap<String, Tensor>> {
-        let mut values: Vec<Option<Value>> = self.constants.iter().map(|c| c.as_ref().map(Value::Lent)).collect();
-        for (name, t) in inputs {
-            let slot = self.slot(name)?;
-            if self.folded.contains(&slot) {
-                return Err(Error::bad_input(format!("the constant `{name}` cannot be fed: others were worked out from it")));
-            }
-            values[slot] = Some(Value::Lent(t));
-        }
-        let wanted = wanted.iter().map(|&name| Ok((name, self.slot(name)?))).collect::<Result<Vec<_>>>()?;
-        let (plan, mut uses) = self.plan(&values, &wanted);
-        for node in plan {
-            let made = {
-                let args = node.inputs.iter().map(|slot| self.value(&values, *slot)).collect::<Result<Vec<_>>>()?;
-                eval_node(&node.proto, self.opset, &args)?
-            };
-            for slot in node.inputs.iter().flatten() {
-                uses[*slot] -= 1;
-                if uses[*slot] == 0 {
-                    values[*slot] = None;
-                }
-            }
-            for (slot, t) in node.outputs.iter().zip(made) {
-                if let Some(slot) = slot.filter(|&s| uses[s] > 0 && values[s].is_none()) {
-                    values[slot] = Some(Value::Made(t));
-                }
-            }
-        }
-        wanted
-            .into_iter()
-            .map(|(name, slot)| {
-                uses[slot] -= 1;
-                let t = match values[slot].take() {
-                    Some(Value::Made(t)) if uses[slot] == 0 => t,
-                    Some(value) => {
-                        let t = value.get().clone();
-                        values[slot] = Some(value);
-                        t
-                    }
-                    None => return Err(self.absent(slot)),
-                };
-                Ok((name.to_owned(), t))
-            })
-            .collect()
-    }
-
-    /// The nodes to run, in order, and how often each slot will be read (the caller's wishes included).
-    fn plan(&self, values: &[Option<Value>], wanted: &[(&str, usize)]) -> (Vec<&Node>, Vec<usize>) {
-        let mut uses = vec![0usize; values.len()];
-        wanted.iter().for_each(|&(_, slot)| uses[slot] += 1);
-        let mut plan = Vec::new();
-        for node in self.nodes.iter().rev() {
-            if node.outputs.iter().flatten().any(|&s| uses[s] > 0 && values[s].is_none()) {
-                node.inputs.iter().flatten().for_each(|&s| uses[s] += 1);
-                plan.push(node);
-            }
-        }
-        plan.reverse();
-        (plan, uses)
+        let slots = wanted.iter().map(|&name| self.slot(name)).collect::<Result<Vec<_>>>()?;
+        let found = Context::new(Limit::default()).run(
+            &self.program,
+            self.given(inputs)?,
+            &slots,
+            &mut Watch { slots: &[], see: &mut |_, _| Ok(()) },
+        )?;
+        let named = |(&name, item): (&&str, Item)| Ok((name.to_owned(), item.into_tensor().map_err(|e| e.context(format!("`{name}`")))?));
+        wanted.iter().zip(found).map(named).collect()
     }
 
     /// Runs in chunks along the first axis of all `inputs`, on all cores, and joins the results along theirs.
@@ -189,88 +84,129 @@ impl Executor {
     /// As [`Executor::run`]; also when the inputs disagree in their number of samples, that number is no multiple of the declared one,
     /// or a wanted tensor has no batch axis.
     pub fn run_batched(&self, inputs: &[(&str, &Tensor)], wanted: &[&str]) -> Result<HashMap<String, Tensor>> {
-        let chunks = self.map_batched(inputs, wanted, |_, chunk| Ok(chunk))?;
-        let total = batch_size(inputs)?;
-        let size = total.min(self.fixed_batch.unwrap_or(CHUNK));
-        let mut parts: HashMap<String, Vec<Tensor>> = HashMap::new();
-        for (i, chunk) in chunks.into_iter().enumerate() {
-            for (name, t) in chunk {
-                if t.shape().first() != Some(&size.min(total - i * size)) {
-                    return Err(Error::bad_input(format!("the first axis of `{name}` is not the batch: its shape is {:?}", t.shape())));
-                }
-                parts.entry(name).or_default().push(t);
+        let chunks = self.chunks(inputs)?;
+        let alone: Vec<Range<usize>> = (0..chunks.len()).map(|i| i..i + 1).collect();
+        let parts =
+            self.each(inputs, wanted, &chunks, &alone, &|| vec![None; wanted.len()], &|parts: &mut Vec<Option<Tensor>>, i, t| {
+                parts[i] = Some(t.clone());
+                Ok(())
+            })?;
+        let mut joined = HashMap::new();
+        for (i, &name) in wanted.iter().enumerate() {
+            let tensors: Vec<&Tensor> = parts.iter().filter_map(|part| part[i].as_ref()).collect();
+            if let Some((t, _)) = tensors.iter().zip(&chunks).find(|(t, chunk)| t.shape().first() != Some(&chunk.len())) {
+                return Err(Error::bad_input(format!("the first axis of `{name}` is not the batch: its shape is {:?}", t.shape())));
             }
+            joined.insert(name.to_owned(), join(&tensors, 0)?);
         }
-        parts.into_iter().map(|(name, parts)| Ok((name, join(&parts.iter().collect::<Vec<_>>(), 0)?))).collect()
+        Ok(joined)
     }
 
-    /// Like [`Executor::run_batched`], but hands each chunk's tensors to `f` (with the number of its first sample) instead of keeping
-    /// them, and returns what `f` made, in the order of the samples: for statistics over many samples in little memory.
+    /// Runs in chunks as [`Executor::run_batched`] does, and shows the tensors in `names` to `see` as they come about, chunk by chunk:
+    /// for statistics of all layers in one pass and little memory, because every tensor is freed as soon as it has been seen and read.
+    ///
+    /// The chunks are divided into at most [`PARTS`] parts, in order. Each part has a state of its own, made by `start`, which `see` gets
+    /// with the tensor and its index in `names`; the states come back in the order of the samples, to be merged in that order, so that
+    /// the result does not depend on the number of threads.
+    ///
+    /// ```
+    /// use joulefront::{exec::Executor, onnx::Model, tensor::Tensor};
+    /// # fn main() -> joulefront::Result<()> {
+    /// let executor = Executor::new(&Model::load("models/fashion-mlp.onnx")?)?;
+    /// let x = Tensor::f32([100, 1, 28, 28], vec![0.5; 100 * 784])?;
+    /// let parts = executor.observe(&[("input", &x)], &["logits"], || 0.0f32, |most, _, t| {
+    ///     *most = t.as_f32()?.iter().fold(*most, |m, v| m.max(v.abs()));
+    ///     Ok(())
+    /// })?;
+    /// assert!(parts.into_iter().fold(0.0, f32::max) > 0.0);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// As [`Executor::run`], and those of `f`.
-    pub fn map_batched<R: Send>(
+    /// As [`Executor::run`], and those of `see`.
+    pub fn observe<S: Send>(
         &self,
         inputs: &[(&str, &Tensor)],
-        wanted: &[&str],
-        f: impl Fn(usize, HashMap<String, Tensor>) -> Result<R> + Sync,
-    ) -> Result<Vec<R>> {
+        names: &[&str],
+        start: impl Fn() -> S + Sync,
+        see: impl Fn(&mut S, usize, &Tensor) -> Result<()> + Sync,
+    ) -> Result<Vec<S>> {
+        let chunks = self.chunks(inputs)?;
+        let parts = PARTS.min(chunks.len());
+        let parts: Vec<Range<usize>> = (0..parts).map(|p| chunks.len() * p / parts..chunks.len() * (p + 1) / parts).collect();
+        self.each(inputs, names, &chunks, &parts, &start, &see)
+    }
+
+    /// The samples of each chunk.
+    fn chunks(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Range<usize>>> {
         let total = batch_size(inputs)?;
         if let Some(n) = self.fixed_batch.filter(|n| total % n != 0) {
             return Err(Error::bad_input(format!("the model takes exactly {n} samples at a time, which {total} is no multiple of"))
                 .hint("export the model with a symbolic batch dimension, or use another number of samples"));
         }
         let chunk = self.fixed_batch.unwrap_or(CHUNK);
-        let starts: Vec<usize> = (0..total).step_by(chunk).collect();
+        Ok((0..total).step_by(chunk).map(|begin| begin..total.min(begin + chunk)).collect())
+    }
+
+    /// Runs `parts`, which are ranges of `chunks`, on all cores; each has a state of its own. What threads do next depends on their
+    /// speed, what a part does and the order of the states do not.
+    fn each<S: Send>(
+        &self,
+        inputs: &[(&str, &Tensor)],
+        names: &[&str],
+        chunks: &[Range<usize>],
+        parts: &[Range<usize>],
+        start: &(impl Fn() -> S + Sync),
+        see: &(impl Fn(&mut S, usize, &Tensor) -> Result<()> + Sync),
+    ) -> Result<Vec<S>> {
+        let slots = names.iter().map(|&name| self.slot(name)).collect::<Result<Vec<_>>>()?;
+        let one = |context: &mut Context, chunk: &Range<usize>, state: &mut S| {
+            let lent = inputs.iter().map(|(name, t)| Ok((*name, part(t, 0, chunk.start, chunk.len())?))).collect::<Result<Vec<_>>>()?;
+            let lent: Vec<(&str, &Tensor)> = lent.iter().map(|(name, t)| (*name, t)).collect();
+            context.limit = Limit::default();
+            let mut watch = Watch { slots: &slots, see: &mut |i, t| see(state, i, t) };
+            context.run(&self.program, self.given(&lent)?, &[], &mut watch).map(drop)
+        };
         let next = AtomicUsize::new(0);
         let work = || {
-            let mut done = Vec::new();
-            while let Some(&begin) = starts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let size = chunk.min(total - begin);
-                let parts = inputs.iter().map(|(name, t)| Ok((*name, part(t, 0, begin, size)?))).collect::<Result<Vec<_>>>();
-                let made = parts.and_then(|parts| {
-                    let lent: Vec<_> = parts.iter().map(|(name, t)| (*name, t)).collect();
-                    f(begin, self.run(&lent, wanted)?)
-                });
-                let failed = made.is_err();
-                done.push((begin, made));
+            let (mut done, mut context) = (Vec::new(), Context::new(Limit::default()));
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(part) = parts.get(number) else { return done };
+                let mut state = start();
+                let ran = chunks[part.clone()].iter().try_for_each(|chunk| one(&mut context, chunk, &mut state));
+                let failed = ran.is_err();
+                done.push((number, ran.map(|()| state)));
                 if failed {
-                    break;
+                    return done;
                 }
             }
-            done
         };
         let mut done = std::thread::scope(|scope| {
-            let helpers: Vec<_> = (1..self.threads.get().min(starts.len())).map(|_| scope.spawn(work)).collect();
+            let helpers: Vec<_> = (1..self.threads.get().min(parts.len())).map(|_| scope.spawn(work)).collect();
             let mut done = work();
             for helper in helpers {
                 done.extend(helper.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload)));
             }
             done
         });
-        done.sort_by_key(|(begin, _)| *begin);
-        done.into_iter().map(|(_, made)| made).collect()
+        done.sort_by_key(|(number, _)| *number);
+        done.into_iter().map(|(_, state)| state).collect()
+    }
+
+    /// The slots of `inputs` with their tensors.
+    fn given<'a>(&self, inputs: &[(&str, &'a Tensor)]) -> Result<Vec<(usize, View<'a>)>> {
+        let slot = |name: &str| match self.slot(name)? {
+            slot if self.program.folded.contains(&slot) => {
+                Err(Error::bad_input(format!("the constant `{name}` cannot be fed: others were worked out from it")))
+            }
+            slot => Ok(slot),
+        };
+        inputs.iter().map(|&(name, t)| Ok((slot(name)?, View::Tensor(t)))).collect()
     }
 
     fn slot(&self, name: &str) -> Result<usize> {
-        self.slots.get(name).copied().ok_or_else(|| Error::bad_input(format!("the graph has no tensor `{name}`")))
-    }
-
-    fn value<'a>(&self, values: &'a [Option<Value>], slot: Option<usize>) -> Result<Option<&'a Tensor>> {
-        let Some(slot) = slot else { return Ok(None) };
-        match &values[slot] {
-            Some(value) => Ok(Some(value.get())),
-            None => Err(self.absent(slot)),
-        }
-    }
-
-    /// The error for a tensor that neither the caller nor a node has given.
-    fn absent(&self, slot: usize) -> Error {
-        let name = self.slots.iter().find(|&(_, &s)| s == slot).map_or("", |(name, _)| name);
-        match self.nodes.iter().find(|n| n.outputs.contains(&Some(slot))) {
-            Some(n) => Error::bad_input(format!("{} does not give its optional output `{name}` in inference", label(&n.proto))),
-            None => Error::bad_input(format!("the input `{name}` is missing")),
-        }
+        self.program.slot(name).ok_or_else(|| Error::bad_input(format!("the graph has no tensor `{name}`")))
     }
 }
 

@@ -6,21 +6,36 @@
 //! All kernels use one thread; [`Executor::run_batched`] spreads fixed pieces of the batch over the cores. So the results are the
 //! same bits on any number of threads.
 
+mod arena;
+mod attention;
+mod columns;
+mod control;
 mod conv;
 mod conv_transpose;
-mod depthwise;
 mod executor;
+mod frame;
+mod functions;
+mod in_place;
 mod matmul;
 mod norm;
 mod pool;
+mod program;
 mod quantized;
 mod recurrent;
+mod run;
+mod scan;
+mod sequence;
 mod softmax;
+mod sparse;
+mod stacks;
+mod state;
+mod value;
 mod volume;
 mod window;
 
-pub use conv::{ConvSpec, conv, im2col};
-pub use executor::{CHUNK, Executor};
+pub use columns::im2col;
+pub use conv::{ConvSpec, conv};
+pub use executor::{CHUNK, Executor, PARTS};
 pub use matmul::matmul;
 pub use window::Window;
 
@@ -28,13 +43,15 @@ use crate::model::eval::{self, Args, label};
 use crate::onnx::pb;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use arena::Arena;
 
 /// The operators that [`eval_node`] knows beyond [`eval::OPERATORS`].
 #[rustfmt::skip]
 pub const OPERATORS: &[&str] = &[
-    "AveragePool", "BatchNormalization", "Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm", "GlobalAveragePool", "GlobalMaxPool",
-    "GroupNormalization", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization", "LogSoftmax", "LpNormalization", "LpPool", "MatMul",
-    "MatMulInteger", "MaxPool", "MeanVarianceNormalization", "QLinearConv", "QLinearMatMul", "RMSNormalization", "RNN", "Softmax",
+    "Attention", "AveragePool", "BatchNormalization", "CausalConvWithState", "Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm",
+    "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN", "LSTM",
+    "LayerNormalization", "LinearAttention", "LogSoftmax", "LpNormalization", "LpPool", "MatMul", "MatMulInteger", "MaxPool",
+    "MaxUnpool", "MeanVarianceNormalization", "QLinearConv", "QLinearMatMul", "RMSNormalization", "RNN", "Softmax",
 ];
 
 /// Evaluates one node of operator set `opset` on `inputs` (`None`: an optional input left out).
@@ -44,23 +61,40 @@ pub const OPERATORS: &[&str] = &[
 /// # Errors
 /// The operator is not supported, or shapes, element types or attributes contradict it; the message names the node.
 pub fn eval_node(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
+    eval_in(node, opset, inputs, &mut Arena::default())
+}
+
+/// True for a standard operator that runs without being written out as others.
+fn knows(op: &str) -> bool {
+    matches!(op, "If" | "Loop" | "Scan" | "SequenceMap")
+        || sequence::OPERATORS.contains(&op)
+        || OPERATORS.contains(&op)
+        || eval::OPERATORS.contains(&op)
+}
+
+/// [`eval_node`] with memory from `arena`.
+fn eval_in(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>], arena: &mut Arena) -> Result<Vec<Tensor>> {
     if let Some(outputs) = eval::eval(node, opset, inputs)? {
         return Ok(outputs);
     }
-    let outputs = eval::widened(node, inputs, |inputs| heavy(node, opset, inputs).map(Some)).map_err(|e| e.context(label(node)))?;
+    let outputs = eval::widened(node, inputs, |inputs| heavy(node, opset, inputs, arena).map(Some)).map_err(|e| e.context(label(node)))?;
     outputs.ok_or_else(|| Error::bad_input("the operator gave nothing").context(label(node)))
 }
 
-fn heavy(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
+fn heavy(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>], arena: &mut Arena) -> Result<Vec<Tensor>> {
     eval::checked(inputs)?;
     let args = Args::new(node, opset, inputs);
     let output = match (node.domain(), node.op_type()) {
         ("com.microsoft", "MatMulNBits") => quantized::matmul_nbits(&args),
         ("" | "ai.onnx", op) => match op {
+            "Attention" => return attention::attention(&args),
+            "MaxUnpool" => pool::max_unpool(&args),
+            "LinearAttention" => return state::linear_attention(&args),
+            "CausalConvWithState" => return state::causal_conv(&args),
             "LayerNormalization" => return norm::layer_norm(&args),
             "RNN" | "GRU" | "LSTM" => return recurrent::recurrent(&args),
             "MaxPool" | "AveragePool" | "LpPool" => return pool_any(&args),
-            "Conv" => conv_any(node, opset, args.tensor(0)?, args.tensor(1)?, args.optional(2)),
+            "Conv" => conv_any(node, opset, args.tensor(0)?, args.tensor(1)?, args.optional(2), arena),
             "ConvTranspose" => conv_transpose::conv_transpose(&args),
             "Gemm" => matmul::gemm_node(&args),
             "MatMul" => matmul(args.tensor(0)?, args.tensor(1)?),
@@ -68,7 +102,7 @@ fn heavy(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>]) -> Result
             "QLinearMatMul" => quantized::qlinear_matmul(&args),
             "ConvInteger" => quantized::conv_integer(&args),
             "QLinearConv" => quantized::qlinear_conv(&args),
-            "GlobalAveragePool" | "GlobalMaxPool" => pool::global_pool_node(&args),
+            "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => pool::global_pool_node(&args),
             "BatchNormalization" => norm::batch_norm(&args),
             "InstanceNormalization" => norm::instance_norm(&args),
             "GroupNormalization" => norm::group_norm(&args),
@@ -84,19 +118,19 @@ fn heavy(node: &pb::NodeProto, opset: i64, inputs: &[Option<&Tensor>]) -> Result
     output.map(|t| vec![t])
 }
 
-/// A convolution over one or two spatial axes by the fast kernels, over more by the definition.
-fn conv_any(node: &pb::NodeProto, opset: i64, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if x.shape().len() > 4 {
+/// A convolution over up to three spatial axes by the fast kernel, over more by the definition.
+fn conv_any(node: &pb::NodeProto, opset: i64, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, arena: &mut Arena) -> Result<Tensor> {
+    if x.shape().len() > 5 {
         return volume::conv(&Args::new(node, opset, &[Some(x), Some(w), bias]));
     }
-    conv(x, w, bias, &ConvSpec::new(node, x.shape(), w.shape())?)
+    conv::conv_in(x, w, bias, &ConvSpec::new(node, x.shape(), w.shape())?, arena)
 }
 
 /// Pooling over one or two spatial axes of floats by the fast kernels, everything else by the definition.
 fn pool_any(args: &Args) -> Result<Vec<Tensor>> {
     let x = args.tensor(0)?;
     let positions = args.node.output.get(1).is_some_and(|o| !o.is_empty());
-    if x.shape().len() > 4 || positions || args.node.op_type() == "LpPool" || x.dtype() != crate::tensor::DType::F32 {
+    if x.shape().len() > 5 || positions || args.node.op_type() == "LpPool" || x.dtype() != crate::tensor::DType::F32 {
         return volume::pool(args);
     }
     pool::pool_node(args).map(|t| vec![t])

@@ -179,12 +179,12 @@ pub(super) fn lp_norm(args: &Args) -> Result<Tensor> {
 /// `MeanVarianceNormalization`: mean 0 and variance 1 over `axes` (0, 2, 3 when not given).
 ///
 /// # Errors
-/// An axis does not exist.
+/// An axis does not exist or is given twice.
 pub(super) fn mean_variance(args: &Args) -> Result<Tensor> {
     use crate::onnx::Attributes;
     let x = args.tensor(0)?;
     let given = args.node.ints("axes").unwrap_or(&[0, 2, 3]);
-    let axes = given.iter().map(|&a| axis(a, x.shape().len())).collect::<Result<Vec<_>>>()?;
+    let axes = crate::model::eval::axes(given, x.shape().len())?;
     let kept: Vec<usize> = (0..x.shape().len()).filter(|a| !axes.contains(a)).collect();
     let order = [&kept[..], &axes].concat();
     let mut back = vec![0; order.len()];

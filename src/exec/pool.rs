@@ -1,7 +1,7 @@
 //! Pooling over windows and over whole planes.
 
-use super::window::Window;
-use crate::model::eval::{Args, count, sum};
+use super::window::{Steps, Window, list};
+use crate::model::eval::{Args, count, integers, sum};
 use crate::onnx::Attributes;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -22,7 +22,7 @@ pub(super) fn pool_node(args: &Args) -> Result<Tensor> {
         return Err(Error::bad_input("the positions of the maxima are not supported"));
     }
     let mut shape = vec![*n, *c];
-    shape.extend(&window.output[2 - spatial.len()..]);
+    shape.extend(window.output());
     let mut out = vec![0.0; count(&shape)?];
     if out.is_empty() || x.is_empty() {
         return match out.is_empty() {
@@ -53,10 +53,12 @@ pub(super) fn max_pool(plane: &[f32], window: &Window, out: &mut [f32]) {
 pub(super) fn average_pool(plane: &[f32], window: &Window, count_padding: bool, out: &mut [f32]) {
     out.fill(0.0);
     for_each_tap(window, |at, from| out[at] += plane[from]);
-    let sizes = [0, 1].map(|axis| (0..window.output[axis]).map(|o| covered(window, axis, o, count_padding)).collect::<Vec<_>>());
-    for (row, &height) in out.chunks_exact_mut(window.output[1]).zip(&sizes[0]) {
-        for (o, &width) in row.iter_mut().zip(&sizes[1]) {
-            *o /= (height * width).max(1) as f32;
+    let [depths, heights, widths] =
+        [0, 1, 2].map(|axis| (0..window.output[axis]).map(|o| covered(window, axis, o, count_padding)).collect::<Vec<_>>());
+    let areas = depths.iter().flat_map(|d| heights.iter().map(move |h| d * h));
+    for (row, area) in out.chunks_exact_mut(window.output[2]).zip(areas) {
+        for (o, &width) in row.iter_mut().zip(&widths) {
+            *o /= (area * width).max(1) as f32;
         }
     }
 }
@@ -71,20 +73,55 @@ fn covered(window: &Window, axis: usize, output: usize, count_padding: bool) -> 
 
 /// Calls `f(output, input)` for every pair of elements that a window connects.
 fn for_each_tap(window: &Window, mut f: impl FnMut(usize, usize)) {
-    for i in 0..window.kernel[0] {
-        for j in 0..window.kernel[1] {
-            let across = window.inside(1, j);
-            for y in window.inside(0, i) {
-                let line = window.source(0, i, y) * window.input[1];
-                for x in across.clone() {
-                    f(y * window.output[1] + x, line + window.source(1, j, x));
-                }
-            }
-        }
+    for tap in window.taps() {
+        window.for_each_row(tap, |output, input, length| {
+            (0..length).for_each(|i| f(output + i, input + i * window.stride[2]));
+        });
     }
 }
 
-/// `GlobalAveragePool` and `GlobalMaxPool`: one value a plane, whatever the number of spatial axes.
+/// `MaxUnpool`: every maximum back at its place, zeros elsewhere. The places count in a tensor of the pooled one's former shape, which
+/// lies at the beginning of a larger output where `output_shape` asks for one.
+///
+/// # Errors
+/// Places outside, or an output that is too small.
+pub(super) fn max_unpool(args: &Args) -> Result<Tensor> {
+    let (x, places) = (args.tensor(0)?, args.tensor(1)?.as_i64()?);
+    let [n, c, spatial @ ..] = x.shape() else {
+        return Err(Error::bad_input(format!("an input of shape {:?} has no planes", x.shape())));
+    };
+    let rank = spatial.len();
+    let kernel = list(args, "kernel_shape", rank, 1, 1)?;
+    let steps = Steps::of(args, rank)?;
+    let mut inner = vec![*n, *c];
+    for i in 0..rank {
+        let full = (spatial[i].max(1) - 1).saturating_mul(steps.strides[i]).saturating_add(kernel[i]);
+        let length = full.checked_sub(steps.pads[i] + steps.pads[i + rank]);
+        inner.push(length.ok_or_else(|| Error::bad_input("the padding is larger than the output"))?);
+    }
+    let shape = match args.optional(2) {
+        Some(t) => integers(t)?.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect(),
+        None => inner.clone(),
+    };
+    if shape.len() != inner.len() || inner.iter().zip(&shape).any(|(i, o)| i > o) || places.len() != x.len() {
+        return Err(Error::bad_input(format!("places of {:?} do not fit an output of {shape:?}", x.shape())));
+    }
+    let (total, mut out) = (count(&inner)?, vec![0.0; count(&shape)?]);
+    for (&v, &place) in x.as_f32()?.iter().zip(places) {
+        let mut at =
+            usize::try_from(place).ok().filter(|&p| p < total).ok_or_else(|| Error::bad_input("a place lies outside of the output"))?;
+        let (mut flat, mut step) = (0, 1);
+        for (&i, &o) in inner.iter().zip(&shape).rev() {
+            flat += at % i * step;
+            at /= i;
+            step *= o;
+        }
+        out[flat] = v;
+    }
+    Tensor::f32(shape, out)
+}
+
+/// `GlobalAveragePool`, `GlobalMaxPool` and `GlobalLpPool`: one value a plane, whatever the number of spatial axes.
 pub(super) fn global_pool_node(args: &Args) -> Result<Tensor> {
     let x = args.tensor(0)?;
     let [n, c, spatial @ ..] = x.shape() else {
@@ -97,6 +134,10 @@ pub(super) fn global_pool_node(args: &Args) -> Result<Tensor> {
     let planes = x.as_f32()?.chunks_exact(size);
     let out = match args.node.op_type() {
         "GlobalMaxPool" => planes.map(|p| p.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m || v.is_nan() { v } else { m })).collect(),
+        "GlobalLpPool" => {
+            let p = args.int_or("p", 2).max(1) as f64;
+            planes.map(|v| v.iter().map(|&x| f64::from(x).abs().powf(p)).sum::<f64>().powf(1.0 / p) as f32).collect()
+        }
         _ => planes.map(|p| (sum(p) / size as f64) as f32).collect(),
     };
     let mut shape = vec![*n, *c];

@@ -79,7 +79,7 @@ pub(super) fn qlinear_matmul(args: &Args) -> Result<Tensor> {
 /// `ConvInteger`.
 pub(super) fn conv_integer(args: &Args) -> Result<Tensor> {
     let (x, w) = (centred(args.tensor(0)?, args.optional(2), 0)?, centred(args.tensor(1)?, args.optional(3), 0)?);
-    let y = conv_any(args.node, args.opset, &x, &w, None)?;
+    let y = conv_any(args.node, args.opset, &x, &w, None, &mut super::Arena::default())?;
     Tensor::new(y.shape().to_vec(), Data::I32(y.as_f32()?.iter().map(|&v| v.round() as i32).collect()))
 }
 
@@ -87,7 +87,7 @@ pub(super) fn conv_integer(args: &Args) -> Result<Tensor> {
 pub(super) fn qlinear_conv(args: &Args) -> Result<Tensor> {
     let (x, w) = (centred(args.tensor(0)?, Some(args.tensor(2)?), 0)?, centred(args.tensor(3)?, Some(args.tensor(5)?), 0)?);
     let bias = args.optional(8).map(|b| cast(b, DType::F32)).transpose()?;
-    let y = conv_any(args.node, args.opset, &x, &w, bias.as_ref())?;
+    let y = conv_any(args.node, args.opset, &x, &w, bias.as_ref(), &mut super::Arena::default())?;
     let shape = y.shape().to_vec();
     let (channels, plane) = (shape[1].max(1), shape[2..].iter().product::<usize>().max(1));
     let sums = y.as_f32()?.iter().map(|&v| f64::from(v)).collect();

@@ -36,8 +36,9 @@ pub(super) fn row(values: &mut [f32], log: bool) {
     let largest = values.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
     if log {
         let total: f32 = values.iter().map(|&v| (v - largest).exp()).sum();
-        let shift = largest + total.ln();
-        values.iter_mut().for_each(|v| *v -= shift);
+        // One after the other: next to a large value the logarithm would be lost.
+        let shift = total.ln();
+        values.iter_mut().for_each(|v| *v = (*v - largest) - shift);
     } else {
         values.iter_mut().for_each(|v| *v = (*v - largest).exp());
         let total: f32 = values.iter().sum();

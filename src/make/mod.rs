@@ -63,7 +63,7 @@ pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option
     // What leaves here must be a model that loads again.
     Model::from_bytes(&bytes, "the variant")?;
     let pruning_ratio = recipe.steps.iter().find_map(|s| match s {
-        Step::PruneChannels { .. } => Some(1.0 - totals.macs as f64 / before.macs.max(1) as f64),
+        Step::PruneChannels { .. } => Some(1.0 - totals.macs.exact()? as f64 / before.macs.exact()?.max(1) as f64),
         Step::PruneConnections { .. } => Some(totals.sparsity),
         Step::Quantize { .. } => None,
     });

@@ -92,6 +92,11 @@ impl<'m> Graph<'m> {
         self.initializers.get(tensor).map(|&i| &self.model.graph().initializer[i])
     }
 
+    /// The constant `tensor` as the file holds it.
+    pub(crate) fn stored(&self, tensor: &str) -> Option<&'m pb::TensorProto> {
+        self.constant_proto(tensor)
+    }
+
     /// The node's constant message: an initializer, or the `value` of a Constant node.
     fn constant_proto(&self, tensor: &str) -> Option<&'m pb::TensorProto> {
         use crate::onnx::Attributes;

@@ -3,16 +3,24 @@
 //! Nothing here knows datasets, engines or compression; those read the graph through this module.
 
 mod control;
+mod diff;
 mod dims;
+mod elements;
+mod encoding;
 pub mod eval;
 mod graph;
 mod infer;
 mod layers;
+mod nested;
 mod shapes;
+mod source;
 mod upgrade;
 
+pub use diff::{Diff, Pair, WeightChange, diff};
 pub use dims::{Dims, Given};
+pub use encoding::{Encoding, FloatFormat, Format, Granularity, Levels, Quantized, Scheme, Storage};
 pub use graph::{Graph, Use, node_label};
 pub use infer::{Fact, Facts};
-pub use layers::{Encoding, Layer, LayerKind, Totals, Weight, layers, totals};
+pub use layers::{Layer, LayerKind, Macs, Totals, Weight, layers, layers_with_sources, totals};
+pub use source::Source;
 pub use upgrade::{NEWEST, OLDEST, upgrade};

@@ -105,7 +105,7 @@ fn fill(row: &mut Row, r: &Results) {
     row.pruning_ratio = v.pruning_ratio.and_then(finite);
     row.weight_bits = finite(v.weight_bits);
     row.params = Some(v.params);
-    row.macs = Some(v.macs);
+    row.macs = v.macs;
     row.model_bytes = Some(v.model_bytes.0);
     row.model_sha256 = Some(v.model_sha256.clone());
     [row.accuracy, row.accuracy_lo, row.accuracy_hi] = cells(r.accuracy);

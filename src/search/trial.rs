@@ -157,7 +157,7 @@ impl Workbench<'_> {
 fn facts(variant: &Variant) -> VariantFacts {
     VariantFacts {
         params: variant.totals.params,
-        macs: variant.totals.macs,
+        macs: variant.totals.macs.exact(),
         model_bytes: variant.size(),
         model_sha256: variant.sha256.clone(),
         pruning_ratio: variant.pruning_ratio,

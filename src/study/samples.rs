@@ -52,7 +52,7 @@ pub(crate) fn done(id: u64, configuration: Configuration, accuracy: f64, ratio: 
     let results = Results {
         variant: VariantFacts {
             params: bytes / 4,
-            macs: (9.35e6 * (1.0 - pruned.unwrap_or(0.0) / 100.0)) as u64,
+            macs: Some((9.35e6 * (1.0 - pruned.unwrap_or(0.0) / 100.0)) as u64),
             model_bytes: Bytes(bytes),
             model_sha256: format!("{id:064x}"),
             pruning_ratio: pruned.map(|p| p / 100.0),

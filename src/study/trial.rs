@@ -61,8 +61,8 @@ pub struct Results {
 pub struct VariantFacts {
     /// Parameters (elements of weights, biases, normalisation constants).
     pub params: u64,
-    /// Multiply–adds of one sample.
-    pub macs: u64,
+    /// Multiply–adds of one sample; `None` where a layer's are not known.
+    pub macs: Option<u64>,
     /// Size of the file on disk.
     pub model_bytes: Bytes,
     /// Identity of the file.

@@ -14,6 +14,7 @@ pub mod gemm;
 mod host;
 mod map;
 pub mod perf;
+pub mod tile;
 
 pub use affinity::{allowed_cpus, cpu_list, pin_current_thread};
 pub use beneath::open_beneath;

@@ -32,7 +32,7 @@ pub(crate) fn distance(a: &[f32], b: &[f32]) -> f32 {
 
 fn macs(model: &Model) -> u64 {
     let (graph, facts) = (Graph::new(model), Facts::infer(model, 1).unwrap());
-    totals(&graph, &layers(&graph, &facts).unwrap()).unwrap().macs
+    totals(&graph, &layers(&graph, &facts).unwrap()).unwrap().macs.exact().unwrap()
 }
 
 /// Both graphs load again and agree; the smaller one has less to do.

@@ -3,7 +3,7 @@
 use crate::support::model;
 use crate::zoo;
 use joulefront::compress::{Action, prune_connections, quantize_weights};
-use joulefront::model::{Encoding, Facts, Graph, Layer, layers, totals};
+use joulefront::model::{Facts, Format, Graph, Layer, layers, totals};
 use joulefront::onnx::Model;
 use joulefront::recipe::Distribution;
 use joulefront::tensor::{Data, Tensor};
@@ -32,7 +32,7 @@ fn integers_stay_within_their_range_and_scales_follow_the_output_channels() {
                 let Some(Data::I8(q)) = graph.constant(&w.name).unwrap().map(Tensor::into_data) else { panic!("{name}: {w:?}") };
                 let half = 1i32 << (bits - 1);
                 assert!(q.iter().all(|&v| (-half..half).contains(&i32::from(v))), "{name}: {bits} bits");
-                assert!(matches!(w.encoding, Encoding::Quantized(b) if b <= bits));
+                assert!(matches!(w.format, Format::Integer { bits: b, .. } if b <= bits));
                 let reader = graph.consumers(&w.name)[0].node;
                 let [_, scale, zero] = graph.node(reader).input.as_slice() else { panic!("{name}") };
                 for name in [scale, zero] {
@@ -52,7 +52,7 @@ fn the_noted_error_is_the_error_of_the_dequantized_weights() {
     for (old, new) in layer_list(&original).iter().zip(layer_list(&variant)) {
         let name = &old.weight.as_ref().unwrap().name;
         let before = Graph::new(&original).constant(name).unwrap().unwrap();
-        let given = &variant.graph().node[new.node].input[1];
+        let given = &variant.graph().node[new.node.unwrap()].input[1];
         let after = executor.run(&[], &[given]).unwrap().remove(given).unwrap();
         let (mut error, mut norm) = (0.0f64, 0.0f64);
         for (a, b) in before.as_f32().unwrap().iter().zip(after.as_f32().unwrap()) {

@@ -17,54 +17,6 @@ const STORED: &str = "tests/fixtures/zoo/judged.json";
 /// The creature that `onnx.checker` cannot judge: its shape inference takes a sparse initializer for a scalar.
 const UNCHECKED: &str = "sparse weights";
 
-/// Creatures that the reference execution need not run yet. Those that it runs must be right all the same.
-const REFUSED: &[&str] = &[
-    "U-Net",
-    "transposed convolutions",
-    "Pad and Resize",
-    "resized to a skip",
-    "pooling",
-    "pixel shuffle",
-    "group norms",
-    "heads of a detector",
-    "decoder",
-    "norms in one node",
-    "activations of transformers",
-    "rotary and einsum",
-    "LSTM",
-    "GRU",
-    "RNN",
-    "recurrent chain",
-    "table with two inputs",
-    "ranking",
-    "indices",
-    "weights worked out",
-    "sparse weights",
-    "sparse Constant",
-    "If with a constant",
-    "If that is worked out",
-    "If by the shape",
-    "Loop with a count",
-    "Loop with a condition",
-    "Scan",
-    "functions",
-    "functions of functions",
-    "sequences",
-    "optionals",
-    "blocks of four bits",
-    "QLinearConv",
-    "QLinearMatMul",
-    "integer layers",
-    "MatMulNBits",
-    "operator set 7",
-    "operator set 8",
-    "operator set 9",
-    "operator set 10",
-    "operator set 11",
-    "volume",
-    "sixteen bits",
-];
-
 fn stored() -> Value {
     serde_json::from_str(&std::fs::read_to_string(repository(STORED)).unwrap()).unwrap()
 }
@@ -164,7 +116,6 @@ fn the_reference_execution_equals_onnx_runtime_on_the_zoo() {
         let judged = &stored["models"][creature.name];
         assert_eq!(judged["sha256"], sha256_hex(&creature.bytes), "{}: its fixture is of another model", creature.name);
         match execute(&creature) {
-            Err(_) if REFUSED.contains(&creature.name) => {}
             Err(e) => faults.push(format!("{}: {e}", creature.name)),
             Ok(outputs) => {
                 let differences = outputs.iter().filter_map(|(name, t)| Some((name, difference(t, &judged["outputs"][name])?)));

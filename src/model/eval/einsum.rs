@@ -32,6 +32,9 @@ pub(super) fn einsum(args: &Args) -> Result<Tensor> {
         Some(right) => labels_of_result(right, free)?,
         None => implied(&labels, free),
     };
+    if let Some(c) = result.iter().find(|c| !labels.iter().any(|l| l.contains(c))) {
+        return Err(Error::bad_input(format!("no operand has the axis `{c}` of the result")));
+    }
     // One operand after the other; an axis is summed as soon as nobody needs it any more.
     let mut product = (one_like(operands[0])?, Labels::new());
     for (i, (&t, own)) in operands.iter().zip(&labels).enumerate() {

@@ -35,7 +35,7 @@ pub(super) fn grid_sample(args: &Args) -> Result<Tensor> {
     let (x, grid) = (args.tensor(0)?, args.tensor(1)?);
     let misfit = || Error::bad_input(format!("a grid of shape {:?} does not fit an image of shape {:?}", grid.shape(), x.shape()));
     let ([n, channels, space @ ..], [m, places @ .., axes]) = (x.shape(), grid.shape()) else { return Err(misfit()) };
-    if n != m || *axes != space.len() || places.len() != space.len() || space.is_empty() || space.contains(&0) {
+    if n != m || *axes != space.len() || places.len() != space.len() || !(1..=3).contains(&space.len()) || space.contains(&0) {
         return Err(misfit());
     }
     let shape = [&[*n, *channels], places].concat();
@@ -103,19 +103,23 @@ impl Axis {
         let taps = match self.mode {
             Mode::Nearest => vec![(p, 1.0)],
             Mode::Linear => vec![(base, 1.0 - t), (base + 1.0, t)],
-            Mode::Cubic => cubic(t, -0.75).into_iter().enumerate().map(|(i, w)| (base - 1.0 + i as f64, w)).collect(),
+            Mode::Cubic => (-1..3).map(|i| (base + f64::from(i), keys((t - f64::from(i)).abs(), -0.75))).collect(),
         };
         let exists = |p: f64| self.padding != Padding::Zeros || (0.0..=last).contains(&p);
         taps.into_iter().filter(|&(p, _)| exists(p)).map(|(p, w)| (inside(p).clamp(0.0, last) as usize, w)).collect()
     }
 }
 
-/// Weights of the four elements around a place `t` beyond the second (Keys, Cubic convolution interpolation for digital image
+/// The weight of an element at distance `d` in cubic interpolation (Keys, Cubic convolution interpolation for digital image
 /// processing, 1981, with its parameter `a`).
-pub(super) fn cubic(t: f64, a: f64) -> [f64; 4] {
-    let near = |d: f64| ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0;
-    let far = |d: f64| ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a;
-    [far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)]
+pub(super) fn keys(d: f64, a: f64) -> f64 {
+    if d <= 1.0 {
+        ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
+    } else if d < 2.0 {
+        ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a
+    } else {
+        0.0
+    }
 }
 
 /// `p` thrown back into `low..=high` at both ends, as often as it takes.

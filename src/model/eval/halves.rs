@@ -9,7 +9,7 @@ use crate::tensor::{DType, Tensor};
 #[rustfmt::skip]
 const AS_THEY_ARE: &[&str] = &[
     "BitCast", "Cast", "CastLike", "Compress", "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "DequantizeLinear", "Dropout", "Expand", "EyeLike",
-    "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "OneHot", "Reshape", "ReverseSequence", "Scan", "Shape", "Size", "Slice",
+    "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "OneHot", "OptionalGetElement", "OptionalHasElement", "Reshape", "ReverseSequence", "Scan", "Shape", "Size", "Slice",
     "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where",
 ];
 

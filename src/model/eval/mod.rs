@@ -11,6 +11,7 @@ mod arrange;
 mod binary;
 mod boxes;
 mod cast;
+mod determinant;
 mod einsum;
 mod grid;
 mod halves;
@@ -18,12 +19,12 @@ mod index;
 mod layout;
 mod loss;
 mod movement;
-mod normalise;
 mod order;
 mod pad;
 mod quantize;
 mod reduce;
 mod resize;
+mod rotary;
 mod shape_ops;
 mod signal;
 mod types;
@@ -34,7 +35,7 @@ pub(crate) use args::{Args, integers, label};
 pub(crate) use binary::{add, multiply};
 pub(crate) use cast::{cast, f32_from_bf16, f32_from_f16};
 pub(crate) use halves::widened;
-pub(crate) use layout::{around, axis, broadcast, broadcast_strides, count};
+pub(crate) use layout::{around, axes, axis, broadcast, broadcast_strides, count};
 pub(crate) use movement::{join, part, permute};
 pub(crate) use reduce::sum;
 
@@ -52,14 +53,14 @@ pub const OPERATORS: &[&str] = &[
     "DequantizeLinear", "Det", "Div", "Dropout", "DynamicQuantizeLinear", "Einsum", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike",
     "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Greater", "GreaterOrEqual", "GridSample", "HammingWindow",
     "HannWindow", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log",
-    "LpNormalization", "Max", "Mean", "MeanVarianceNormalization", "MelWeightMatrix", "Min", "Mish", "Mod", "Mul", "Neg",
-    "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero", "Not", "OneHot", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear",
-    "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
-    "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "ReverseSequence", "RoiAlign", "Round", "STFT",
-    "Scatter", "ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice",
-    "SoftmaxCrossEntropyLoss", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Swish", "Tan",
-    "Tanh", "TensorScatter", "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Upsample", "Where",
-    "Xor",
+    "Max", "Mean", "MelWeightMatrix", "Min", "Mish", "Mod", "Mul", "Neg", "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero",
+    "Not", "OneHot", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal",
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare", "Relu", "Reshape", "Resize", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "Round", "STFT", "Scatter",
+    "ScatterElements", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice",
+    "SoftmaxCrossEntropyLoss", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "SwiGLU", "Swish",
+    "Tan", "Tanh", "TensorScatter", "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Upsample",
+    "Where", "Xor",
 ];
 
 /// Evaluates one node of operator set `opset` on `inputs` (`None`: an optional input left out).
@@ -153,9 +154,9 @@ fn single(args: &Args) -> Result<Tensor> {
         "AffineGrid" => grid::affine_grid(args),
         "NonMaxSuppression" => boxes::non_max_suppression(args),
         "RoiAlign" => boxes::roi_align(args),
-        "LpNormalization" => normalise::lp(args),
-        "MeanVarianceNormalization" => normalise::mean_variance(args),
-        "Det" => normalise::determinant(args),
+        "Det" => determinant::determinant(args),
+        "RotaryEmbedding" => rotary::embed(args),
+        "SwiGLU" => rotary::swiglu(args),
         "BlackmanWindow" | "HammingWindow" | "HannWindow" => signal::window(args),
         "MelWeightMatrix" => signal::mel_weights(args),
         "DFT" => signal::dft(args),

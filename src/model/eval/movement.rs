@@ -132,7 +132,7 @@ pub(super) fn split(args: &Args) -> Result<Vec<Tensor>> {
             (0..parts).map(|i| size.min(n.saturating_sub(i * size))).collect()
         }
     };
-    if sizes.iter().try_fold(0usize, |sum, &s| sum.checked_add(s)) != Some(n) {
+    if sizes.is_empty() || sizes.iter().try_fold(0usize, |sum, &s| sum.checked_add(s)) != Some(n) {
         return Err(Error::bad_input(format!("parts of {sizes:?} do not make up an axis of {n}")));
     }
     let mut begin = 0;

@@ -1,7 +1,8 @@
 //! `Resize` and `Upsample`: nearest, linear and cubic, each axis by itself.
 
 use super::args::{Args, integers};
-use super::layout::{around, axis, count, dimension};
+use super::grid::keys;
+use super::layout::{around, axes, axis, count, dimension};
 use crate::onnx::Attributes;
 use crate::tensor::{Data, Tensor, map_data};
 use crate::{Error, Result};
@@ -11,19 +12,20 @@ pub(super) fn resize(args: &Args) -> Result<Tensor> {
     let x = args.tensor(0)?;
     let rank = x.shape().len();
     let old = args.node.op_type() == "Upsample" || args.opset < 11;
-    let axes: Vec<usize> = match args.node.ints("axes") {
-        Some(axes) => axes.iter().map(|&a| axis(a, rank)).collect::<Result<_>>()?,
+    let chosen: Vec<usize> = match args.node.ints("axes") {
+        Some(named) => {
+            axes(named, rank)?;
+            named.iter().map(|&a| axis(a, rank)).collect::<Result<_>>()?
+        }
         None => (0..rank).collect(),
     };
     let mode = args.node.string("mode").unwrap_or("nearest");
     let transform = args.node.string("coordinate_transformation_mode").unwrap_or(if old { "asymmetric" } else { "half_pixel" });
-    if args.int_or("antialias", 0) != 0 {
-        return Err(Error::bad_input("antialiasing is not supported"));
-    }
+    let antialias = args.int_or("antialias", 0) != 0;
     let roi = args.optional(1).filter(|_| transform == "tf_crop_and_resize").map(Tensor::as_f32).transpose()?.unwrap_or(&[]);
-    let scaled = scales(args, x, &axes, old)?;
+    let scaled = scales(args, x, &chosen, old)?;
     let mut result = x.clone();
-    for (i, (&a, &(length, scale))) in axes.iter().zip(&scaled).enumerate() {
+    for (i, (&a, &(length, scale))) in chosen.iter().zip(&scaled).enumerate() {
         let n = x.shape()[a];
         if length == n && scale == 1.0 && roi.is_empty() {
             continue;
@@ -31,7 +33,7 @@ pub(super) fn resize(args: &Args) -> Result<Tensor> {
         if n == 0 {
             return Err(Error::bad_input("an empty axis cannot be resized"));
         }
-        let bounds = (roi.get(i).copied().unwrap_or(0.0), roi.get(i + axes.len()).copied().unwrap_or(1.0));
+        let bounds = (roi.get(i).copied().unwrap_or(0.0), roi.get(i + chosen.len()).copied().unwrap_or(1.0));
         let place = |o: usize| position(transform, o as f64, n as f64, length as f64, scale, bounds);
         result = match mode {
             "nearest" => {
@@ -40,13 +42,16 @@ pub(super) fn resize(args: &Args) -> Result<Tensor> {
                 pick(&result, a, &picks)?
             }
             "linear" | "bilinear" | "trilinear" | "cubic" => {
-                let cubic = (mode == "cubic").then(|| f64::from(args.float_or("cubic_coeff_a", -0.75)));
-                let exclude = args.int_or("exclude_outside", 0) != 0;
+                let kernel = Kernel {
+                    cubic: (mode == "cubic").then(|| f64::from(args.float_or("cubic_coeff_a", -0.75))),
+                    exclude: args.int_or("exclude_outside", 0) != 0,
+                    scale: if antialias { scale.min(1.0) } else { 1.0 },
+                };
                 let fill = f64::from(args.float_or("extrapolation_value", 0.0));
                 let outside = |p: f64| transform == "tf_crop_and_resize" && !(0.0..=n as f64 - 1.0).contains(&p);
                 let rows: Vec<Taps> = (0..length)
                     .map(place)
-                    .map(|p| if outside(p) { Taps { taps: vec![], offset: fill } } else { taps(p, n, cubic, exclude) })
+                    .map(|p| if outside(p) { Taps { taps: vec![], offset: fill } } else { kernel.taps(p, n) })
                     .collect();
                 blend(&result, a, &rows)?
             }
@@ -134,21 +139,39 @@ struct Taps {
     offset: f64,
 }
 
-/// Two taps of linear, four of cubic interpolation with parameter `a`; elements beyond the ends are those at the ends, or left out.
-fn taps(p: f64, n: usize, cubic: Option<f64>, exclude: bool) -> Taps {
-    let (base, t) = (p.floor(), p - p.floor());
-    let weights: Vec<(f64, f64)> = match cubic {
-        None => vec![(base, 1.0 - t), (base + 1.0, t)],
-        Some(a) => super::grid::cubic(t, a).into_iter().enumerate().map(|(i, w)| (base - 1.0 + i as f64, w)).collect(),
-    };
-    let inside = |at: f64| at >= 0.0 && at < n as f64;
-    let mut taps: Vec<(usize, f64)> =
-        weights.iter().filter(|(at, _)| !exclude || inside(*at)).map(|&(at, w)| (at.clamp(0.0, n as f64 - 1.0) as usize, w)).collect();
-    if exclude {
+/// How elements around a place are weighted.
+struct Kernel {
+    /// The parameter of cubic interpolation; linear without.
+    cubic: Option<f64>,
+    /// Elements beyond the ends are left out instead of being those at the ends.
+    exclude: bool,
+    /// Below 1 the kernel is stretched over all the elements that an output stands for (antialiasing).
+    scale: f64,
+}
+
+impl Kernel {
+    fn taps(&self, p: f64, n: usize) -> Taps {
+        let reach = if self.cubic.is_some() { 2.0 } else { 1.0 };
+        let base = p.ceil() - 1.0;
+        let first = (-reach / self.scale).floor() + 1.0;
+        let taps = (0..(2.0 - 2.0 * first) as usize).map(|i| {
+            let at = base + first + i as f64;
+            (at, self.weight((self.scale * (at - p)).abs()))
+        });
+        let inside = |at: f64| at >= 0.0 && at < n as f64;
+        let taps = taps.filter(|&(at, _)| !self.exclude || inside(at));
+        let mut taps: Vec<(usize, f64)> = taps.map(|(at, w)| (at.clamp(0.0, n as f64 - 1.0) as usize, w)).collect();
         let sum: f64 = taps.iter().map(|t| t.1).sum();
-        taps.iter_mut().for_each(|t| t.1 /= sum);
+        taps.iter_mut().filter(|_| sum != 0.0).for_each(|t| t.1 /= sum);
+        Taps { taps, offset: 0.0 }
     }
-    Taps { taps, offset: 0.0 }
+
+    fn weight(&self, d: f64) -> f64 {
+        match self.cubic {
+            Some(a) => keys(d, a),
+            None => (1.0 - d).max(0.0),
+        }
+    }
 }
 
 fn pick(x: &Tensor, at: usize, picks: &[usize]) -> Result<Tensor> {

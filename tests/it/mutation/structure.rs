@@ -82,8 +82,8 @@ fn in_graph(graph: &mut pb::GraphProto, dice: &mut Dice) {
         0 | 1 => in_tensor(dice, |at| at.pick_mut(&mut graph.initializer)),
         2 => {
             let at = dice.below(graph.input.len() + graph.output.len() + graph.value_info.len());
-            let infos = graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info);
-            if let Some(info) = infos.skip(at).next() {
+            let mut infos = graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info);
+            if let Some(info) = infos.nth(at) {
                 in_type(info.type_.mut_or_insert_default(), dice);
             }
         }
