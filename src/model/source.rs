@@ -64,7 +64,15 @@ impl<'m> Source<'m> {
         let numbers = Numbers::nbits(names, node)?;
         let (_, rows, packing) = numbers.packed?;
         let (stored, shape) = (vec![rows, packing.row], vec![packing.row, rows]);
-        Some(Source { constant, name: node.input.get(1)?.clone(), through: Vec::new(), stored, shape, axes: Some(vec![1, 0]), numbers: Some(numbers) })
+        Some(Source {
+            constant,
+            name: node.input.get(1)?.clone(),
+            through: Vec::new(),
+            stored,
+            shape,
+            axes: Some(vec![1, 0]),
+            numbers: Some(numbers),
+        })
     }
 
     /// What one node on the way does to the view of the constant.

@@ -67,7 +67,8 @@ fn operators_that_the_engine_does_not_know() {
     // What is in it can be seen all the same.
     let inspect = joulefront(&["inspect", text(&custom)]);
     assert_eq!(inspect.code, Some(0), "{}", inspect.stderr);
-    for says in ["there is no shape rule for Frobnicate", "channels are not followed through Frobnicate", "it has no operator `Frobnicate`"] {
+    for says in ["there is no shape rule for Frobnicate", "channels are not followed through Frobnicate", "it has no operator `Frobnicate`"]
+    {
         assert!(inspect.stdout.contains(says), "`{says}` is not in: {}", inspect.stdout);
     }
 }

@@ -13,7 +13,7 @@ use joulefront::onnx::{Model, pb};
 use joulefront::recipe::Recipe;
 use protobuf::Message;
 use std::path::Path;
-use structure::{Dice, change};
+use structure::{Dice, change, is_small};
 
 /// What loading and analysing a model of at most 16 KiB may take: 4 KiB for each of its bytes, and no more.
 const MODEL_BUDGET: usize = 64 << 20;
@@ -56,14 +56,18 @@ fn put(bytes: &mut [u8], at: usize, new: &[u8]) {
     bytes.iter_mut().skip(at).zip(new).for_each(|(slot, byte)| *slot = *byte);
 }
 
-/// What `inspect`, `compress` and the reference execution do with a file before anything is computed.
+/// What `inspect` and `compress` do with a file, and the reference execution with one that is small.
 fn analyse(model: &Model) -> joulefront::Result<()> {
     let facts = Facts::infer(model, 1)?;
     let graph = Graph::new(model);
     let list = layers(&graph, &facts)?;
     totals(&graph, &list)?;
-    Groups::find(&graph, &facts, &list)?;
-    Executor::new(model).map(drop)
+    let _ = Groups::find(&graph, &facts, &list);
+    if is_small(model, &facts) {
+        let outputs: Vec<&str> = model.graph().output.iter().map(|o| o.name()).collect();
+        let _ = Executor::new(model)?.run(&[], &outputs);
+    }
+    Ok(())
 }
 
 /// Whether the model could be read. Fails when what is written of it cannot be read again.

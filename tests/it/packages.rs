@@ -55,14 +55,10 @@ const STATE: (&str, Given) = ("state", Given::Signal(&[2, 1, 128]));
 const REFUSED: &[(&str, &str, &str)] = &[
     ("ch_PP-OCRv4_rec_infer", "tract", "dimension 2 of input `x` is not stated"),
     ("ch_ppocr_mobile_v2.0_cls_infer", "tract", "dimension 2 of input `x` is not stated"),
-    ("silero_vad", "execute", "(If): the reference execution does not support this operator"),
     ("silero_vad", "tract", "dimension 1 of input `input` is not stated"),
-    ("silero_vad_16k_op15", "execute", "(If): the reference execution does not support this operator"),
     ("silero_vad_16k_op15", "tract", "`state` is fixed to batches of 2"),
     ("silero_vad_16k_sequence", "tract", "`h` is fixed to batches of 1"),
-    ("silero_vad_half", "execute", "(If): the reference execution does not support this operator"),
     ("silero_vad_half", "tract", "`state` is fixed to batches of 2"),
-    ("silero_vad_op18_ifless", "execute", "(If): the reference execution does not support this operator"),
     ("silero_vad_op18_ifless", "tract", "`state` is fixed to batches of 2"),
     ("silero_vad_openvino_16k", "tract", "`state` is fixed to batches of 2"),
 ];
