@@ -28,7 +28,10 @@ fn model_path() -> &'static PathBuf {
 fuzz_target!(|bytes: &[u8]| {
     let Ok(model) = Model::parse(&Bytes::copy_from_slice(bytes), "fuzz", Some(model_path())) else { return };
     for data in model.external_data() {
-        assert!(!data.windows(SECRET.len()).any(|w| w == SECRET) || bytes.windows(SECRET.len()).any(|w| w == SECRET), "the secret was read");
+        assert!(
+            !data.windows(SECRET.len()).any(|w| w == SECRET) || bytes.windows(SECRET.len()).any(|w| w == SECRET),
+            "the secret was read"
+        );
     }
     let _ = model.to_bytes();
     // What is saved elsewhere stands by itself.

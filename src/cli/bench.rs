@@ -3,7 +3,7 @@
 mod stored;
 
 use super::inputs::ModelFile;
-use super::meters::MeterOptions;
+use super::meters::{MeterOptions, remark};
 use super::progress::{Bar, on_ctrl_c};
 use super::{Global, as_json, engine_versions, print, say, text, values};
 use crate::data::Dataset;
@@ -129,6 +129,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         bar.message(p.subject.to_owned());
     });
     bar.clear();
+    remark(meter.as_ref(), global);
     let measured = measured.map_err(|e| e.context(format!("`{}`", cases[0].subject.label)))?;
     let key = environment.key();
     let measured = cases.iter().zip(measured).zip(&accuracy).enumerate();

@@ -1,7 +1,10 @@
 //! `joulefront doctor`: meters, permissions, engines, build flags and what disturbs measurements here, each with its fix.
 
+mod selftest;
+
 use super::Global;
-use crate::energy::{Kind, Probe, Scope, Sources, Systematic, Unavailable, choose, probe};
+use super::meters::MeterOptions;
+use crate::energy::{Kind, Probe, Scope, SelfTest, Systematic, Unavailable, choose, probe};
 use crate::measure::{EngineVersion, Environment, EnvironmentWarning};
 use crate::units::{Joules, Seconds};
 use crate::{Error, Result};
@@ -12,16 +15,14 @@ use std::io::Write as _;
 /// Options of `joulefront doctor`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Args {
-    /// Fail (exit code 3) unless there is a meter of this kind
-    #[arg(long, value_name = "KIND")]
-    pub(super) require: Option<Require>,
-}
-
-/// What can be required.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Require {
-    /// A meter that measures: the kernel's own counters
-    Measured,
+    /// Compare the meters with each other and with known loads, for about 15 s; with `--json` a record to send in
+    #[arg(long)]
+    pub(super) selftest: bool,
+    /// Length of the self-test's windows [default: 2s]; a battery needs minutes
+    #[arg(long, value_name = "TIME", value_parser = super::values::seconds, requires = "selftest")]
+    pub(super) window: Option<Seconds>,
+    #[command(flatten)]
+    pub(super) meter: MeterOptions,
 }
 
 /// All that the doctor found; with `--json` this is printed.
@@ -41,6 +42,9 @@ pub(super) struct DoctorReport {
     pub(super) environment_key: String,
     /// The machine and the build.
     pub(super) environment: Environment,
+    /// With `--selftest`: what the meters showed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) selftest: Option<SelfTest>,
 }
 
 /// One meter: what it is, or why it is not there.
@@ -73,6 +77,8 @@ pub(super) struct MeterFacts {
     pub(super) unit_j: Joules,
     /// Time between two updates.
     pub(super) update_period_s: Option<Seconds>,
+    /// Energy after which the first counted domain starts at 0 again.
+    pub(super) wraps_at_j: Option<Joules>,
     /// Systematic uncertainty.
     pub(super) systematic: Systematic,
 }
@@ -92,11 +98,19 @@ pub(super) struct WarningReport {
 /// Runs the command; `engines` are those of this build.
 ///
 /// # Errors
-/// Environment: `--require measured` and no meter measures here; the message has the reasons, the hint the fixes. The report
-/// is printed all the same.
+/// Environment: `--require measured` and no meter measures here, or `--selftest` and there is no counter; the message has the
+/// reasons, the hint the fixes. Check failed: the self-test found something. The report is printed all the same.
 pub(super) fn run(args: &Args, global: &Global, engines: Vec<EngineVersion>) -> Result<()> {
-    let probes = probe(&Sources { sysfs_root: global.sysfs_root.clone() });
-    let report = report(&probes, Environment::collect(engines));
+    let (names, sources) = args.meter.sources(global)?;
+    let mut probes = probe(&sources);
+    if let Some(unknown) = names.iter().find(|n| !probes.iter().any(|p| p.name == **n)) {
+        let known: Vec<&str> = probes.iter().map(|p| p.name).collect();
+        return Err(Error::bad_input(format!("there is no meter `{unknown}`")).hint(format!("meters: {}", known.join(", "))));
+    }
+    let mut report = report(&probes, Environment::collect(engines));
+    if args.selftest {
+        report.selftest = Some(selftest::run(&mut probes, &names, args.window, global)?);
+    }
     let text = match global.json {
         true => serde_json::to_string_pretty(&report).map_err(|e| Error::environment(format!("cannot write the report: {e}")))? + "\n",
         false => report.to_string(),
@@ -105,10 +119,10 @@ pub(super) fn run(args: &Args, global: &Global, engines: Vec<EngineVersion>) -> 
         // A reader that has gone away (`| head`) is not a fault.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
-    match args.require {
-        Some(Require::Measured) => choose(probes, &[], true).map(drop),
-        None => Ok(()),
+    if args.meter.require.is_some() {
+        choose(probes, &names, true)?;
     }
+    report.selftest.as_ref().map_or(Ok(()), selftest::verdict)
 }
 
 /// Puts together what was found.
@@ -122,6 +136,7 @@ pub(super) fn report(probes: &[Probe], environment: Environment) -> DoctorReport
         engines: environment.engines.clone(),
         environment_key: environment.key(),
         environment,
+        selftest: None,
     }
 }
 
@@ -137,6 +152,7 @@ fn meter(probe: &Probe) -> MeterReport {
                 beside: named(false),
                 unit_j: info.unit,
                 update_period_s: info.update_period,
+                wraps_at_j: info.domains.iter().position(|d| d.counted).and_then(|i| meter.modulus(i)),
                 systematic: info.systematic.clone(),
             };
             (Some(facts), None)
@@ -173,7 +189,7 @@ impl fmt::Display for DoctorReport {
         if self.warnings.is_empty() {
             writeln!(f, "  nothing was found")?;
         }
-        Ok(())
+        self.selftest.as_ref().map_or(Ok(()), |test| selftest::show(test, f))
     }
 }
 
@@ -195,7 +211,8 @@ impl fmt::Display for MeterReport {
             write!(f, " (beside: {})", facts.beside.join(", "))?;
         }
         let period = facts.update_period_s.map_or_else(String::new, |p| format!(", updated every {p}"));
-        writeln!(f, "\n            steps of {}{period}", facts.unit_j)?;
+        let wraps = facts.wraps_at_j.map_or_else(String::new, |j| format!(", starts again after {j}"));
+        writeln!(f, "\n            steps of {}{period}{wraps}", facts.unit_j)?;
         let Systematic { low, high, source } = &facts.systematic;
         if low < high {
             writeln!(f, "            true value {low:.2} to {high:.2} times the reading: {source}")?;
@@ -247,8 +264,9 @@ fn machine(environment: &Environment) -> Vec<(&'static str, String)> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
     use super::*;
-    use crate::energy::simulate::Ticker;
+    use crate::cli::meters::Require;
     use crate::energy::{Estimator, Meter};
+    use crate::energy::simulate::Ticker;
     use crate::sys::CpuInfo;
     use crate::units::Watts;
 
@@ -296,7 +314,8 @@ mod tests {
         let sim = Ticker::default().start(|t| Watts(10.0) * Seconds::from(t)).unwrap();
         let global = Global { quiet: true, sysfs_root: Some(sim.root().to_owned()), ..Global::default() };
         run(&Args::default(), &global, Vec::new()).unwrap();
-        let error = run(&Args { require: Some(Require::Measured) }, &global, Vec::new()).unwrap_err();
+        let meter = MeterOptions { require: Some(Require::Measured), ..MeterOptions::default() };
+        let error = run(&Args { meter, ..Args::default() }, &global, Vec::new()).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Environment);
         assert!(error.to_string().contains("`powercap` is simulated"), "{error}");
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the only place that prints")]
 
 mod bench;
+mod calibrate;
 mod compress;
 mod doctor;
 mod eval;
@@ -90,6 +91,8 @@ enum Command {
     Gate(gate::Args),
     /// Meters, permissions, engines, build flags, and what disturbs measurements here, each with its fix
     Doctor(doctor::Args),
+    /// Fit what this CPU draws by the number of busy cores, for estimates where there is no counter
+    Calibrate(calibrate::Args),
 }
 
 /// Parses the arguments, runs, prints the error with its hint, and gives the exit code.
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args, &cli.global),
         Command::Report(args) => report::run(args, &cli.global),
         Command::Gate(args) => gate::run(args, &cli.global),
+        Command::Calibrate(args) => calibrate::run(args, &cli.global),
         Command::Doctor(args) => doctor::run(args, &cli.global, engine_versions()),
     };
     match outcome {

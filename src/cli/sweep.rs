@@ -1,7 +1,7 @@
 //! `joulefront sweep`: the main job.
 
 use super::inputs::{ModelFile, SHIPPED_DATA, SHIPPED_MODEL, report_folder, shipped};
-use super::meters::MeterOptions;
+use super::meters::{MeterOptions, remark};
 use super::progress::{Bar, on_ctrl_c};
 use super::{Global, engine_versions, print, print_json, say, values};
 use crate::data::Dataset;
@@ -93,6 +93,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let mut view = View::new(global);
     let outcome = sweep.run(&mut study, meter.as_mut(), &mut |event| view.show(&event));
     view.bar.clear();
+    remark(meter.as_ref(), global);
     let resume = resume_line(args, global, &study_path);
     let summary = match outcome {
         Ok(summary) => summary,

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// before a second wrap could hide between them.
 pub const MAX_POWER: Watts = Watts(1000.0);
 
+/// An update may be late by that much before a step looks impossible (firmware can stop a machine for a while).
+const LATE: Seconds = Seconds(1.0);
+
 /// A counter that only grows, from 0 to `max`, and then starts at 0 again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Counter {
@@ -71,17 +74,33 @@ impl Counter {
         }
     }
 
+    /// The energy after which it starts at 0 again; `None`: it does not, as far as known.
+    pub fn modulus(&self) -> Option<Joules> {
+        self.max.map(|max| self.unit * (max as f64 + 1.0))
+    }
+
     /// How long two readings may be apart: the energy of one wrap at [`MAX_POWER`]. `None`: it does not wrap as far as known.
     pub fn longest_gap(&self) -> Option<Seconds> {
-        self.max.map(|max| Seconds(self.unit.0 * (max as f64 + 1.0) / MAX_POWER.0))
+        self.modulus().map(|energy| Seconds(energy.0 / MAX_POWER.0))
     }
 
     /// The difference of two values as energy, with one step as its resolution.
+    ///
+    /// A counter that wraps may seem to have done so when it was really set back or misread; then the step is more than
+    /// [`MAX_POWER`] could have given in that time (a phantom of 262 kJ in the usual range), and invalid.
     pub fn energy(&self, start: u64, end: u64, apart: Duration) -> WindowEnergy {
-        match self.step(start, end, apart) {
-            Step::Forward(n) | Step::Wrapped(n) => WindowEnergy::Valid { total: self.unit * n as f64, resolution: self.unit },
-            Step::Invalid(reason) => WindowEnergy::Invalid(reason),
+        let total = match self.step(start, end, apart) {
+            Step::Forward(n) | Step::Wrapped(n) => self.unit * n as f64,
+            Step::Invalid(reason) => return WindowEnergy::Invalid(reason),
+        };
+        let most = MAX_POWER * (Seconds::from(apart) + LATE);
+        if self.max.is_some() && total.0 > most.0 {
+            return WindowEnergy::Invalid(format!(
+                "the counter went from {start} to {end} in {}: that would be {total}, which no counter can have used",
+                Seconds::from(apart)
+            ));
         }
+        WindowEnergy::Valid { total, resolution: self.unit }
     }
 }
 
@@ -129,6 +148,14 @@ mod tests {
         let counter = Counter::new(Some(u64::MAX), Joules(1e-6));
         assert_eq!(counter.step(u64::MAX, 0, SOON), Step::Wrapped(1));
         assert_eq!(counter.step(1, 0, SOON), Step::Wrapped(u64::MAX));
+    }
+
+    #[test]
+    fn a_step_that_no_power_can_explain_is_no_wrap() {
+        let counter = Counter::new(Some(262_143_328_850), Joules(1e-6));
+        // Set back by a microjoule: it looks like a whole wrap.
+        assert!(matches!(counter.energy(1_000_000, 999_999, SOON), WindowEnergy::Invalid(r) if r.contains("no counter can have used")));
+        assert!(matches!(counter.energy(262_143_328_850, 100, SOON), WindowEnergy::Valid { .. }));
     }
 
     proptest! {

@@ -24,9 +24,13 @@ pub enum Kind {
 #[allow(missing_docs)]
 pub enum Scope {
     Wall,
+    /// What a board draws at its input rail, or a whole computer behind its power supply.
+    Board,
     Battery,
     PackageDram,
     Package,
+    /// A supply rail that a user named.
+    Rail,
     /// The share of one process, as an estimator attributes it.
     ProcessShare,
 }
@@ -54,13 +58,21 @@ impl Kind {
 }
 
 impl Scope {
+    /// The scope of that [name](Scope::name).
+    pub fn by_name(name: &str) -> Option<Self> {
+        let all = [Scope::Wall, Scope::Board, Scope::Battery, Scope::PackageDram, Scope::Package, Scope::Rail, Scope::ProcessShare];
+        all.into_iter().find(|s| s.name() == name)
+    }
+
     /// The name in CSV and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Scope::Wall => "wall",
+            Scope::Board => "board",
             Scope::Battery => "battery",
             Scope::PackageDram => "package_dram",
             Scope::Package => "package",
+            Scope::Rail => "rail",
             Scope::ProcessShare => "process_share",
         }
     }

@@ -61,6 +61,7 @@ pub struct Reading {
     at: Instant,
     time: SystemTime,
     values: Vec<Result<u64, String>>,
+    beside: Option<Box<Reading>>,
 }
 
 impl Reading {
@@ -71,7 +72,19 @@ impl Reading {
         let before = Instant::now();
         let values = values();
         let half = before.elapsed() / 2;
-        Reading { target, at: before + half, time: time + half, values }
+        Reading { target, at: before + half, time: time + half, values, beside: None }
+    }
+
+    /// The same reading with that of another meter at the same edge, for cross-checks.
+    #[must_use]
+    pub fn with_beside(mut self, other: Reading) -> Self {
+        self.beside = Some(Box::new(other));
+        self
+    }
+
+    /// What another meter showed at the same edge.
+    pub fn beside(&self) -> Option<&Reading> {
+        self.beside.as_deref()
     }
 
     /// The process it is about.
@@ -145,6 +158,17 @@ pub trait Meter: Send {
     /// beyond it the window is invalid. `None`: no limit. Longer spans are measured as a sum of shorter ones.
     fn longest_window(&self) -> Option<Seconds> {
         None
+    }
+
+    /// The energy after which the counter of domain `i` starts at 0 again; `None`: it does not, as far as known.
+    fn modulus(&self, i: usize) -> Option<Joules> {
+        let _ = i;
+        None
+    }
+
+    /// What was noticed so far that a reader of the figures must know: one line each, with cause and remedy.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The `power` PMU of perf: RAPL in steps of 2⁻³² J, in 64-bit counts that no window can wrap.
 
-use super::bank::{Bank, rapl_systematic};
+use super::bank::{About, Bank, meter_of_a_bank, rapl_systematic};
 use super::counter::Counter;
-use super::kind::{Kind, Scope, WindowEnergy};
-use super::meter::{Domain, Meter, MeterInfo, Reading, Target};
+use super::gauge::Gauge;
+use super::kind::{Kind, Scope};
+use super::meter::Domain;
 use super::tick::{self, Ticks};
 use super::unavailable::Unavailable;
 use crate::sys::perf::{Event, OpenError};
@@ -20,10 +21,9 @@ pub type ReadCount = Box<dyn FnMut() -> io::Result<u64> + Send>;
 /// The meter over all packages (`energy-pkg`) and their memory (`energy-ram`), one counter per domain and package.
 ///
 /// `energy-cores`, `energy-gpu` and `energy-psys` are shown beside and never added.
+#[derive(Debug)]
 pub struct Perf {
-    info: MeterInfo,
     bank: Bank,
-    counters: Vec<ReadCount>,
 }
 
 /// An event of the PMU that is a domain of energy.
@@ -80,7 +80,7 @@ impl Perf {
                 }
                 packages_with_dram += usize::from(kept.part == "dram");
                 let name = if kept.part.is_empty() { package.clone() } else { format!("{package}/{}", kept.part) };
-                entries.push((Domain { name, counted: kept.counted }, Counter::new(None, unit)));
+                entries.push((Domain { name, counted: kept.counted }, Gauge::Counter(Counter::new(None, unit))));
             }
         }
         if !entries.iter().any(|(d, _)| packages.contains(&d.name)) {
@@ -92,24 +92,21 @@ impl Perf {
             domain.counted &= with_dram || !domain.name.ends_with("/dram");
         }
 
-        let mut bank = Bank::new(entries);
         let update_period = match counters.first_mut().map(|first| tick::observe(|| first().ok())) {
             Some(Ticks::Every(period)) => Some(period),
             Some(Ticks::StandsStill) if kind == Kind::Measured => return Err(Unavailable::stands_still("power/energy-pkg/")),
             _ => None,
         };
-        bank.set_update_period(update_period);
-        let info = MeterInfo {
-            name: "perf".into(),
+        let about = About {
+            name: "perf",
             kind,
             scope: if with_dram { Scope::PackageDram } else { Scope::Package },
-            domains: bank.domains(),
-            unit: bank.unit(),
             update_period,
             systematic: rapl_systematic(kind),
-            attributes_idle: true,
         };
-        Ok(Perf { info, bank, counters })
+        let mut value = |read: &mut ReadCount| read().map_err(|e| format!("cannot read the perf counter: {e}"));
+        let read = move || counters.iter_mut().map(&mut value).collect();
+        Ok(Perf { bank: Bank::new(about, entries, None, Box::new(read)) })
     }
 }
 
@@ -135,30 +132,7 @@ fn package_names(host: &Host, cpus: &[usize]) -> Vec<String> {
     cpus.iter().map(named).collect()
 }
 
-impl std::fmt::Debug for Perf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Perf").field("info", &self.info).finish_non_exhaustive()
-    }
-}
-
-impl Meter for Perf {
-    fn info(&self) -> &MeterInfo {
-        &self.info
-    }
-
-    fn read(&mut self, target: Target) -> Reading {
-        let counters = &mut self.counters;
-        Reading::take(target, || counters.iter_mut().map(|read| read().map_err(|e| format!("cannot read the perf counter: {e}"))).collect())
-    }
-
-    fn energy(&self, start: &Reading, end: &Reading) -> WindowEnergy {
-        self.bank.total(start, end)
-    }
-
-    fn domains_energy(&self, start: &Reading, end: &Reading) -> Vec<(String, WindowEnergy)> {
-        self.bank.each(start, end)
-    }
-}
+meter_of_a_bank!(Perf);
 
 #[cfg(test)]
 mod tests;

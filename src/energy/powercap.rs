@@ -1,15 +1,16 @@
 //! The powercap zones of sysfs: `class/powercap/*/energy_uj`.
 
-use super::bank::{Bank, rapl_systematic};
+use super::bank::{About, Bank, meter_of_a_bank, rapl_systematic};
 use super::counter::Counter;
-use super::kind::{Kind, Scope, WindowEnergy};
-use super::meter::{Domain, Meter, MeterInfo, Reading, Target};
+use super::gauge::Gauge;
+use super::kind::{Kind, Scope};
+use super::meter::Domain;
 use super::tick::{self, Ticks};
 use super::tree::Tree;
 use super::unavailable::Unavailable;
 use super::zones::{self, Role, Zone};
 use crate::sys::Host;
-use crate::units::{Joules, Seconds};
+use crate::units::Joules;
 use std::path::PathBuf;
 
 /// `energy_uj` counts in microjoules.
@@ -21,10 +22,7 @@ const POWERCAP_ENERGY_UNIT: Joules = Joules(1e-6);
 /// beside. Where memory has no zone its energy is unknown, not 0, and the scope says [`Scope::Package`].
 #[derive(Debug)]
 pub struct Powercap {
-    info: MeterInfo,
-    bank: Bank,
-    tree: Tree,
-    files: Vec<PathBuf>,
+    pub(super) bank: Bank,
 }
 
 impl Powercap {
@@ -42,9 +40,9 @@ impl Powercap {
         let kind = if files.iter().all(|f| tree.is_real(f)) { Kind::Measured } else { Kind::Simulated };
         let entries = zones.iter().map(|zone| {
             let max = tree.number(&zone.dir.join("max_energy_range_uj")).ok();
-            (Domain { name: zone.label.clone(), counted: counted(zone.role) }, Counter::new(max, POWERCAP_ENERGY_UNIT))
+            let counter = Counter::new(max, POWERCAP_ENERGY_UNIT);
+            (Domain { name: zone.label.clone(), counted: counted(zone.role) }, Gauge::Counter(counter))
         });
-        let mut bank = Bank::new(entries.collect());
 
         let first = zones.iter().position(|z| z.role == Role::Package).unwrap_or(0);
         let update_period = match tick::observe(|| tree.number(&files[first]).ok()) {
@@ -52,18 +50,14 @@ impl Powercap {
             Ticks::StandsStill if kind == Kind::Measured => return Err(Unavailable::stands_still(&files[first].to_string_lossy())),
             Ticks::Slow | Ticks::StandsStill => None,
         };
-        bank.set_update_period(update_period);
-        let info = MeterInfo {
-            name: "powercap".into(),
+        let about = About {
+            name: "powercap",
             kind,
             scope: if with_dram { Scope::PackageDram } else { Scope::Package },
-            domains: bank.domains(),
-            unit: bank.unit(),
             update_period,
             systematic: rapl_systematic(kind),
-            attributes_idle: true,
         };
-        Ok(Powercap { info, bank, tree: tree.clone(), files })
+        Ok(Powercap { bank: Bank::new(about, entries.collect(), None, tree.read_all(files)) })
     }
 }
 
@@ -78,35 +72,14 @@ fn readable(tree: &Tree, host: &Host, zones: Vec<Zone>) -> Result<Vec<Zone>, Una
         let file = zone.dir.join("energy_uj");
         match tree.number(&file) {
             Ok(_) => kept.push(zone),
-            Err(e) if zone.role == Role::Package => return Err(Unavailable::unreadable(&file, &e)),
+            Err(e) if zone.role == Role::Package => return Err(Unavailable::unreadable(&file, &e, "powercap")),
             Err(_) => {}
         }
     }
     Ok(kept)
 }
 
-impl Meter for Powercap {
-    fn info(&self) -> &MeterInfo {
-        &self.info
-    }
-
-    fn read(&mut self, target: Target) -> Reading {
-        let value = |file: &PathBuf| self.tree.number(file).map_err(|e| format!("cannot read `{}`: {e}", file.display()));
-        Reading::take(target, || self.files.iter().map(value).collect())
-    }
-
-    fn energy(&self, start: &Reading, end: &Reading) -> WindowEnergy {
-        self.bank.total(start, end)
-    }
-
-    fn domains_energy(&self, start: &Reading, end: &Reading) -> Vec<(String, WindowEnergy)> {
-        self.bank.each(start, end)
-    }
-
-    fn longest_window(&self) -> Option<Seconds> {
-        self.bank.longest_gap()
-    }
-}
+meter_of_a_bank!(Powercap);
 
 #[cfg(test)]
 mod tests;

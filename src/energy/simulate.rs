@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 type Energy = dyn Fn(Duration) -> Joules + Send + Sync;
 
-/// A temporary folder built like `/sys` with one package zone, whose `energy_uj` a thread rewrites until this is dropped.
+/// A temporary folder built like `/sys` with one or more zones, whose `energy_uj` a thread rewrites until this is dropped.
 pub struct Ticking {
     dir: tempfile::TempDir,
     energy: Arc<Energy>,
@@ -19,6 +19,27 @@ pub struct Ticking {
     stop: Arc<AtomicBool>,
     longest_gap_ns: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// One zone of a simulated tree.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Zone<'a> {
+    /// Its folder: `intel-rapl:1`.
+    pub id: &'a str,
+    /// Its name: `package-1-die-0`, `psys`.
+    pub name: &'a str,
+    /// The share of all energy that it shows.
+    pub share: f64,
+    /// Its range; `None`: the ticker's.
+    pub max_uj: Option<u64>,
+}
+
+/// A counter that is written to.
+struct Written {
+    file: PathBuf,
+    next: PathBuf,
+    share: f64,
+    max_uj: u64,
 }
 
 /// How the counter behaves.
@@ -56,36 +77,51 @@ impl Ticker {
     /// # Errors
     /// Environment: the temporary folder cannot be written.
     pub fn start(self, energy: impl Fn(Duration) -> Joules + Send + Sync + 'static) -> Result<Ticking> {
+        self.start_zones(&[Zone { id: "intel-rapl:0", name: "package-0", share: 1.0, max_uj: None }], energy)
+    }
+
+    /// The same with any zones, each of which shows a share of the energy.
+    ///
+    /// # Errors
+    /// Environment: the temporary folder cannot be written.
+    pub fn start_zones(self, zones: &[Zone<'_>], energy: impl Fn(Duration) -> Joules + Send + Sync + 'static) -> Result<Ticking> {
         let dir = tempfile::tempdir().map_err(|e| Error::write(std::env::temp_dir(), e))?;
-        let zone = dir.path().join("class/powercap/intel-rapl:0");
-        std::fs::create_dir_all(&zone).map_err(|e| Error::write(&zone, e))?;
-        let write = |name: &str, text: String| {
-            let path = zone.join(name);
-            std::fs::write(&path, text).map_err(|e| Error::write(path, e))
-        };
-        write("name", "package-0\n".into())?;
-        write("max_energy_range_uj", format!("{}\n", self.max_uj))?;
-        write("energy_uj", format!("{}\n", self.start_uj))?;
+        let mut written = Vec::with_capacity(zones.len());
+        for zone in zones {
+            let folder = dir.path().join("class/powercap").join(zone.id);
+            std::fs::create_dir_all(&folder).map_err(|e| Error::write(&folder, e))?;
+            let write = |name: &str, text: String| {
+                let path = folder.join(name);
+                std::fs::write(&path, text).map_err(|e| Error::write(path, e))
+            };
+            let max_uj = zone.max_uj.unwrap_or(self.max_uj);
+            write("name", format!("{}\n", zone.name))?;
+            write("max_energy_range_uj", format!("{max_uj}\n"))?;
+            write("energy_uj", format!("{}\n", self.start_uj))?;
+            written.push(Written { file: folder.join("energy_uj"), next: folder.join(".energy_uj"), share: zone.share, max_uj });
+        }
 
         let energy: Arc<Energy> = Arc::new(energy);
         let (stop, longest_gap_ns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let begin = Instant::now();
         let thread = {
             let (energy, stop, gap) = (energy.clone(), stop.clone(), longest_gap_ns.clone());
-            std::thread::spawn(move || self.tick(begin, &zone, energy.as_ref(), &stop, &gap))
+            std::thread::spawn(move || self.tick(begin, &written, energy.as_ref(), &stop, &gap))
         };
         Ok(Ticking { dir, energy, begin, stop, longest_gap_ns, thread: Some(thread) })
     }
 
-    fn tick(self, begin: Instant, zone: &Path, energy: &Energy, stop: &AtomicBool, longest_gap_ns: &AtomicU64) {
-        let (file, next): (PathBuf, PathBuf) = (zone.join("energy_uj"), zone.join(".energy_uj"));
+    fn tick(self, begin: Instant, zones: &[Written], energy: &Energy, stop: &AtomicBool, longest_gap_ns: &AtomicU64) {
         let mut last = begin;
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
-            let used = (energy(now - begin).0 * 1e6) as u128;
-            let shown = (u128::from(self.start_uj) + used) % (u128::from(self.max_uj) + 1);
-            // Renamed into place, so that no reader sees a half-written number. A failed write shows as a counter that stands still.
-            let _ = std::fs::write(&next, format!("{shown}\n")).and_then(|()| std::fs::rename(&next, &file));
+            let used = energy(now - begin).0 * 1e6;
+            for zone in zones {
+                let shown = (u128::from(self.start_uj) + (used * zone.share) as u128) % (u128::from(zone.max_uj) + 1);
+                // Renamed into place, so that no reader sees a half-written number. A failed write shows as a counter that stands
+                // still.
+                let _ = std::fs::write(&zone.next, format!("{shown}\n")).and_then(|()| std::fs::rename(&zone.next, &zone.file));
+            }
             let written = Instant::now();
             longest_gap_ns.fetch_max(u64::try_from((written - last).as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
             last = now;

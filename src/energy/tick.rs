@@ -20,15 +20,23 @@ pub(super) enum Ticks {
 }
 
 /// Spins on `read` until its value has changed ten times, for 50 ms at most. Unreadable values are passed over.
-pub(super) fn observe(mut read: impl FnMut() -> Option<u64>) -> Ticks {
+pub(super) fn observe(read: impl FnMut() -> Option<u64>) -> Ticks {
+    observe_for(BOUND, Duration::ZERO, read)
+}
+
+/// The same for at most `bound`, with a pause after each reading.
+pub(super) fn observe_for(bound: Duration, pause: Duration, mut read: impl FnMut() -> Option<u64>) -> Ticks {
     let begin = Instant::now();
     let mut last = read();
     let mut changes: Vec<Instant> = Vec::with_capacity(ENOUGH + 1);
-    while changes.len() <= ENOUGH && begin.elapsed() < BOUND {
+    while changes.len() <= ENOUGH && begin.elapsed() < bound {
         let value = read();
         if value.is_some() && value != last {
             changes.push(Instant::now());
             last = value;
+        }
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
         }
     }
     // The median, because a preempted reader sees one long interval.

@@ -79,6 +79,13 @@ impl Tree {
         })
     }
 
+    /// Reads one number from each of `files`, with the file's name in each error.
+    pub(super) fn read_all(&self, files: Vec<PathBuf>) -> super::follow::ReadAll {
+        let tree = self.clone();
+        let value = move |file: &PathBuf| tree.number(file).map_err(|e| format!("cannot read `{}`: {e}", file.display()));
+        Box::new(move || files.iter().map(&value).collect())
+    }
+
     /// Whether `path` really is a file of the kernel's sysfs: not a given tree, and not one mounted in its place.
     pub fn is_real(&self, path: &Path) -> bool {
         !self.given && crate::sys::on_sysfs(path).unwrap_or(false)

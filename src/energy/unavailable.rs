@@ -62,13 +62,16 @@ impl Unavailable {
         }
     }
 
-    /// A zone's counter cannot be read.
-    pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
+    /// The counter of a device of `subsystem` cannot be read.
+    pub(super) fn unreadable(path: &Path, error: &io::Error, subsystem: &str) -> Self {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::new(
                 format!("`{}` may be read by root only (mode 0400 since Linux 5.10, CVE-2020-8694)", path.display()),
-                "let one group read it by a udev rule: `SUBSYSTEM==\"powercap\", RUN+=\"/bin/sh -c 'chgrp GROUP /sys%p/energy_uj; chmod g+r /sys%p/energy_uj'\"`, or give this program alone the right: \
-                 `sudo setcap cap_dac_read_search+ep` on the binary",
+                format!(
+                    "let one group read it by a udev rule: `SUBSYSTEM==\"{subsystem}\", RUN+=\"/bin/sh -c 'chgrp GROUP /sys%p/{file}; chmod g+r /sys%p/{file}'\"`, or give this program alone the right: \
+                     `sudo setcap cap_dac_read_search+ep` on the binary"
+                ),
             ),
             io::ErrorKind::NotFound => Self::new(format!("`{}` is missing", path.display()), ESTIMATE),
             _ => Self::new(format!("`{}` cannot be used: {error}", path.display()), ESTIMATE),

@@ -43,6 +43,8 @@ pub fn conditions(run: &Run, case: &Case) -> Vec<(&'static str, String)> {
             ("kind of energy", e.kind.name().to_owned()),
             ("meter", e.meter.clone()),
             ("scope of energy", e.scope.name().to_owned()),
+            // Another profile of the CPU, or another rail, is another meter.
+            ("calibration of the meter", format!("{:.3}–{:.3}, {}", e.systematic.low, e.systematic.high, e.systematic.source)),
         ]);
     }
     all.extend(case.accuracy.iter().map(|a| ("samples of the accuracy", a.split.clone())));

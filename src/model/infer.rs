@@ -137,6 +137,9 @@ pub(super) struct Walk<'m> {
     kept: usize,
 }
 
+/// Operators without a shape rule whose outputs are no larger than what they are made of.
+const NO_LARGER: &[&str] =
+    &["Compress", "Det", "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero", "SoftmaxCrossEntropyLoss", "Unique"];
 /// Nodes that are visited at most.
 const MAX_VISITS: usize = 1 << 21;
 /// Facts within functions that are kept at most: what nesting can cost in memory.
@@ -236,9 +239,12 @@ impl<'m> Walk<'m> {
             return self.learn(node, outputs, scope);
         }
         let planned = shapes::outputs(node, self.opset, scope);
-        // A few hostile bytes can stand for gigabytes (Expand, ConstantOfShape): large values are not worked out.
-        let is_large = |f: &Fact| eval::count(&f.shape).is_ok_and(|n| n > shapes::scope::MAX_FOLDED);
-        if !planned.as_ref().is_ok_and(|p| p.iter().any(is_large)) && self.fold(node, scope)? {
+        // A few hostile bytes can stand for gigabytes (Expand, ConstantOfShape): only what is known to be small is worked out.
+        let small = match &planned {
+            Ok(facts) => facts.iter().all(|f| eval::count(&f.shape).is_ok_and(|n| n <= shapes::scope::MAX_FOLDED)),
+            Err(_) => NO_LARGER.contains(&node.op_type()),
+        };
+        if small && self.fold(node, scope)? {
             return Ok(());
         }
         self.learn(node, planned?, scope)

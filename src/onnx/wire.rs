@@ -87,7 +87,7 @@ fn memory(kind: Kind) -> usize {
 
 /// Checks that the messages in `file` are nested within bounds and would not take memory out of proportion.
 ///
-/// Damage is the parser's to report: the scan of a message ends where its bytes make no sense.
+/// No length may go beyond the message it stands in: the parser sets memory aside for a list as soon as it has read how long it is.
 ///
 /// # Errors
 /// What is wrong, in words that follow "the file".
@@ -97,10 +97,11 @@ pub(super) fn check(file: &[u8]) -> Result<(), &'static str> {
     let mut open: Vec<(Kind, &[u8])> = vec![(Model, file)];
     while let Some((kind, rest)) = open.last_mut() {
         let kind = *kind;
-        let Some((tag, field)) = next(rest) else {
+        if rest.is_empty() {
             open.pop();
             continue;
-        };
+        }
+        let Some((tag, field)) = next(rest) else { return Err("is damaged, cut short or of another format") };
         match field {
             // A number in a list takes up to 8 bytes; where there is one only, this counts too much.
             None => used += 8,
@@ -124,7 +125,8 @@ pub(super) fn check(file: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The next field: its tag, and its bytes when it is length-delimited. `None` at the end and at what is no field.
+/// The next field: its tag, and its bytes when it is length-delimited. `None` at what is no field. (Groups, which protobuf gave up
+/// before ONNX began, are none either.)
 fn next<'a>(rest: &mut &'a [u8]) -> Option<(u64, Option<&'a [u8]>)> {
     let tag = varint(rest)?;
     let skip = match tag & 7 {
@@ -182,6 +184,20 @@ mod tests {
             inner = field(1, &field(5, &field(6, &inner)));
         }
         assert!(check(&field(7, &inner)).is_err());
+    }
+
+    #[test]
+    fn lengths_beyond_their_message_are_refused() {
+        // A tensor of packed int64 (field 7 of an initializer, field 5 of the graph) that claims 128 MiB.
+        let tensor = [0x3A, 0xFF, 0xFF, 0xFF, 0x3F, 1, 2];
+        assert!(check(&field(7, &field(5, &tensor))).is_err());
+        // One byte more than the graph has; the file has it.
+        let inner = [0x3A, 3, 1, 2];
+        assert!(check(&[&field(7, &field(5, &inner))[..], &[0x40, 1]].concat()).is_err());
+        assert!(check(&field(7, &field(5, &[0x3A, 2, 1, 2]))).is_ok());
+        for damaged in [&[0x3B][..], &[0x08], &[0x08, 0x80], &[0x3A, 5, 0], &[0x09, 1, 2]] {
+            assert!(check(damaged).is_err(), "{damaged:?}");
+        }
     }
 
     #[test]

@@ -87,9 +87,11 @@ pub(crate) fn how(c: &Configuration) -> String {
 pub(crate) fn scope(s: Scope) -> &'static str {
     match s {
         Scope::Wall => "at the wall",
+        Scope::Board => "whole board, at its input",
         Scope::Battery => "whole device, from the battery",
         Scope::PackageDram => "CPU package and memory",
         Scope::Package => "CPU package",
+        Scope::Rail => "one supply rail",
         Scope::ProcessShare => "the process’s share",
     }
 }

@@ -31,6 +31,24 @@ pub fn process_cpu_time(pid: u32) -> io::Result<Duration> {
     Ok(Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0)))
 }
 
+/// Number and CPU time (nanoseconds) of each living thread of process `pid`. The kernel brings the time of a running thread up
+/// to date at its ticks only, every 1 to 10 ms.
+///
+/// # Errors
+/// There is no such process, or the kernel keeps no such times (`CONFIG_SCHED_INFO`).
+pub fn thread_cpu_times(pid: u32) -> io::Result<Vec<(u32, u64)>> {
+    let mut times = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        let Some(thread) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A thread may end between the two.
+        let Ok(text) = std::fs::read_to_string(entry.path().join("schedstat")) else { continue };
+        if let Some(time) = text.split_whitespace().next().and_then(|t| t.parse().ok()) {
+            times.push((thread, time));
+        }
+    }
+    if times.is_empty() { Err(io::ErrorKind::Unsupported.into()) } else { Ok(times) }
+}
+
 /// The kernel says `ESRCH` when the process has ended before the first call and `EINVAL` when it ended between the two.
 #[cfg(target_os = "linux")]
 fn not_found(e: io::Error) -> io::Error {

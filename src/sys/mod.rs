@@ -14,11 +14,13 @@ pub mod gemm;
 mod host;
 mod map;
 pub mod perf;
+mod poll;
 pub mod tile;
 
 pub use affinity::{allowed_cpus, cpu_list, pin_current_thread};
 pub use beneath::open_beneath;
-pub use clock::process_cpu_time;
+pub use clock::{process_cpu_time, thread_cpu_times};
 pub use fs::on_sysfs;
 pub use host::{CpuInfo, Host, container};
 pub use map::{MAPPED_FROM, contents};
+pub use poll::{Pollable, open_without_waiting, readable};

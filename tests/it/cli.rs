@@ -187,7 +187,7 @@ fn requests_and_cold_starts_are_load_regimes() {
     assert!(seconds("latency_p50_s") > seconds("cold_load_p50_s") && seconds("cold_load_p50_s") > 0.0 && seconds("cold_first_p50_s") > 0.0);
     // Loading and optimising cost more than an inference does.
     assert!(seconds("energy_j") > 10.0 * open["energy_j"].as_f64().unwrap());
-    joulefront(&[&common[..], &["--rate", "5"]].concat()).refused(2, &["5/s"]);
+    joulefront(&[&common[..], &["--rate", "5"]].concat()).refused(2, &["50/s"]);
     joulefront(&[&common[..], &["--rate", "5/s", "--cold"]].concat()).refused(2, &["cannot be used with"]);
 }
 

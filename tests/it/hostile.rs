@@ -1,5 +1,6 @@
 //! Damaged and malicious files: every stage answers with a model or an error, never with a panic or gigabytes.
 
+use crate::budget::peak;
 use crate::support::model;
 use crate::zoo::{self, At, Build};
 use joulefront::compress::{Calibration, ChannelShare, Groups, cut_channels, prepare, prune_connections, quantize_weights};
@@ -176,6 +177,25 @@ fn values_that_would_be_huge_are_not_worked_out() {
         let facts = Facts::infer(&model, 1).unwrap();
         assert_eq!(facts.shape(&large), Some(&[1 << 14, 1 << 15][..]));
         assert!(facts.value(&large).is_none());
+    }
+    // Found by mutation: operators that had no shape rule were worked out whatever their size.
+    for op in ["BlackmanWindow", "HannWindow", "MelWeightMatrix", "CenterCropPad"] {
+        let mut b = Build::new(18, &[3, 8, 8]);
+        let number = |v: i64| Tensor::new(vec![], joulefront::tensor::Data::I64(vec![v])).unwrap();
+        let [size, many] = [1 << 26, 1 << 10].map(|v| b.constant(&number(v)));
+        let rate = b.constant(&Tensor::f32([], vec![8000.0]).unwrap());
+        let large = match op {
+            "MelWeightMatrix" => b.node(op, &[&many, &many, &many, &rate, &rate], &[]),
+            "CenterCropPad" => {
+                let wanted = b.constant(&Tensor::i64s(vec![1 << 13, 1 << 13]));
+                let x = b.constant(&Tensor::f32([1, 1], vec![1.0]).unwrap());
+                b.node(op, &[&x, &wanted], &[])
+            }
+            _ => b.node(op, &[&size], &[]),
+        };
+        let model = b.finish(&large, &[4]);
+        let (facts, taken) = peak(|| Facts::infer(&model, 1).unwrap());
+        assert!(facts.shape(&large).is_some_and(|s| s.iter().product::<usize>() > 1 << 18) && taken < 1 << 20, "{op}: {taken} bytes");
     }
     let mut b = Build::new(13, &[3, 8, 8]);
     let [start, limit, step] = [0, i64::MAX, 1].map(|v| b.constant(&Tensor::new(vec![], joulefront::tensor::Data::I64(vec![v])).unwrap()));

@@ -54,7 +54,7 @@ fn no_difference_is_called_where_there_is_none_and_weaker_methods_do() {
         peeking += calls(until_found(&rounds).unwrap());
         // Two minutes after it was switched on, a machine grows warm faster.
         let warming = Machine { drift: 1e-3, ..machine };
-        sequential += calls(one_after_the_other(&warming, &plan(seed, 5)).unwrap().unwrap());
+        sequential += calls(one_after_the_other(&warming, &plan(seed, 16)).unwrap().unwrap());
     }
     assert!(Binomial::new(0.05, RUNS).unwrap().sf(ours) > 0.001, "{ours} of {RUNS} A/A runs call a difference");
     // The test of the test: each of these is wrong more often than it says, beyond chance.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use super::*;
+use crate::energy::{Meter, Target, WindowEnergy};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;

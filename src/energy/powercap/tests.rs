@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::energy::simulate::Ticker;
-use crate::units::Watts;
+use crate::energy::{Meter, Reading, Target, WindowEnergy};
+use crate::units::{Seconds, Watts};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -101,8 +102,8 @@ fn mmio_repeats_a_package_and_is_not_added() {
         &["+package-0", "+package-0/dram"],
         Scope::PackageDram,
     );
-    let (dir, tree) = tree(&[("intel-rapl-mmio:0", "package-0", Some("1"), M), ("intel-rapl:0", "package-0", Some("2"), M)]);
-    assert_eq!(open(&tree).unwrap().files, [dir.path().join("class/powercap/intel-rapl:0/energy_uj")]);
+    let (_dir, tree) = tree(&[("intel-rapl-mmio:0", "package-0", Some("1"), M), ("intel-rapl:0", "package-0", Some("2"), M)]);
+    assert_eq!(open(&tree).unwrap().read(Target::this_process()).values(), [Ok(2)]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 pub(super) mod scope;
+mod signal;
 mod windows;
 
 use crate::onnx::{Attributes, pb};
@@ -97,6 +98,11 @@ fn standard(args: &Args) -> Rule {
         "GridSample" => resize::grid_sample(args),
         "RoiAlign" | "MaxRoiPool" => resize::regions(args),
         "AffineGrid" => resize::affine_grid(args),
+        "BlackmanWindow" | "HammingWindow" | "HannWindow" => signal::window(args),
+        "MelWeightMatrix" => signal::mel_weights(args),
+        "DFT" => signal::dft(args),
+        "STFT" => signal::stft(args),
+        "CenterCropPad" => signal::center_crop_pad(args),
         op @ ("NonZero" | "NonMaxSuppression" | "Unique" | "Compress" | "Multinomial" | "StringNormalizer" | "StringSplit") => {
             unknown(format!("the size of what {op} finds depends on the data"))
         }
