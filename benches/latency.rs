@@ -1,36 +1,28 @@
-//! Latency of one inference of a shipped model on each engine: `cargo bench --bench latency`.
-#![allow(missing_docs, clippy::print_stdout, reason = "criterion makes public functions; a bench prints")]
+//! Latency and energy of one inference of a shipped model on each engine: `cargo bench --bench latency`, with `-- --save-baseline NAME`,
+//! `-- --baseline NAME` and the report in `target/criterion` as with any benchmark of criterion.
+#![allow(clippy::print_stdout, reason = "a bench prints")]
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use joulefront::engine::{Engine, LoadOptions, Session, Source, all};
-use joulefront::tensor::Tensor;
+use joulefront::criterion::{Energy, OnnxFile};
+use joulefront::engine::{LoadOptions, all};
 use std::path::Path;
 
 const MODEL: &str = "fashion-resnet8";
 
-fn session(engine: &dyn Engine) -> joulefront::Result<Box<dyn Session>> {
+fn main() -> joulefront::Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(format!("{MODEL}.onnx"));
-    let mut session = engine.load(Source::Path(&path), &LoadOptions::default())?;
-    let image = (0..28 * 28).map(|i| (i % 255) as f32 / 255.0).collect();
-    session.prepare(&[vec![Tensor::f32([1, 1, 28, 28], image)?]])?;
-    session.run_slot(0)?;
-    Ok(session)
-}
-
-fn latency(c: &mut Criterion) {
-    for &engine in all() {
-        let name = format!("{MODEL}/{}", engine.name());
-        match session(engine) {
-            Ok(mut session) => drop(c.bench_function(&name, |b| b.iter(|| session.run_slot(0)))),
-            Err(e) => println!("{name}: {e}"),
+    let energy = Energy::try_new()?;
+    println!("{energy}");
+    let mut time = Energy::latency_criterion().configure_from_args();
+    let mut joules = energy.criterion().configure_from_args();
+    for engine in all() {
+        match OnnxFile::open_with(&path, engine.name(), &LoadOptions::default(), None) {
+            Ok(mut model) => {
+                model.latency(&mut time)?;
+                model.energy(&energy, &mut joules)?;
+            }
+            Err(e) => println!("{MODEL}/{}: {e}", engine.name()),
         }
     }
+    joules.final_summary();
+    Ok(())
 }
-
-criterion_group! {
-    name = benches;
-    // Criterion's plots need a font registered with this package's font back end, and panic without one.
-    config = Criterion::default().without_plots();
-    targets = latency
-}
-criterion_main!(benches);

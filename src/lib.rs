@@ -38,6 +38,9 @@ pub mod report;
 
 pub mod gate;
 
+#[cfg(feature = "criterion")]
+pub mod criterion;
+
 pub mod cli;
 
 pub use engine::runner;

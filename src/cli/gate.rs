@@ -87,7 +87,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         Some(name) => {
             if saved.is_empty() && !args.save {
                 let place = args.store.display();
-                return Err(Error::bad_input(format!("there is no baseline `{name}` in `{place}`")).hint("`--save` begins it with this run"));
+                return Err(
+                    Error::bad_input(format!("there is no baseline `{name}` in `{place}`")).hint("`--save` begins it with this run")
+                );
             }
             judge(name, &saved, &runs, &rules(args))?
         }

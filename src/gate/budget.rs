@@ -240,8 +240,9 @@ impl LimitFinding {
             Decision::Undecided => "not shown to be kept",
             Decision::NotMeasured => return "not measured".to_owned(),
         };
-        let show = |v: f64| if v.is_finite() { self.limit.metric.show(v) } else { "?".to_owned() };
+        let show = |v: f64| self.limit.metric.show(v);
         match self.figure {
+            Some(f) if !(f.lo.is_finite() && f.hi.is_finite()) => format!("{} (no interval is known), {word}", show(f.value)),
             Some(f) if f.lo < f.hi => format!("{} ({} … {}), {word}", show(f.value), show(f.lo), show(f.hi)),
             Some(f) => format!("{}, {word}", show(f.value)),
             None => word.to_owned(),

@@ -39,13 +39,7 @@ pub struct Rules {
 impl Default for Rules {
     /// Increases from 2 %, losses of accuracy from one point, of [`Metric::GATED`].
     fn default() -> Self {
-        Rules {
-            gated: Metric::GATED.into(),
-            max_increase: 0.02,
-            max_increase_of: BTreeMap::new(),
-            max_accuracy_drop: 0.01,
-            begin: false,
-        }
+        Rules { gated: Metric::GATED.into(), max_increase: 0.02, max_increase_of: BTreeMap::new(), max_accuracy_drop: 0.01, begin: false }
     }
 }
 
@@ -273,8 +267,7 @@ fn cost(f: &mut Finding, cases: &[&Case], history: &History<'_>, (now, before): 
     let runs = before.len();
     match noise.filter(|n| n.degrees >= ENOUGH_DEGREES) {
         Some(noise) => {
-            let own = cases.iter().map(|c| within(&f.metric.per_process(c))).sum::<f64>() / cases.len() as f64;
-            let noise = noise.at_least(own.sqrt());
+            let noise = noise.at_least(own(f.metric, cases, history));
             f.basis = Basis::History { runs, degrees: noise.degrees, noise: noise.sd };
             f.limit = Some(floor.max(noise.allowance(confidence, now.len(), runs).exp_m1()));
             if let Some(ratio) = noise.ratio(confidence, now, before) {
@@ -294,6 +287,16 @@ fn cost(f: &mut Finding, cases: &[&Case], history: &History<'_>, (now, before): 
             }
         }
     }
+}
+
+/// The noise that runs have from their own processes, where these are fewer than in the baseline, whose noise is then too small for
+/// them; else 0, for it is part of what was learnt.
+fn own(metric: Metric, cases: &[&Case], history: &History<'_>) -> f64 {
+    let fewest = cases.iter().map(|c| c.measurement.processes).min();
+    if fewest >= history.newest().iter().map(|(_, c)| c.measurement.processes).min() {
+        return 0.0;
+    }
+    (cases.iter().map(|c| within(&metric.per_process(c))).sum::<f64>() / cases.len() as f64).sqrt()
 }
 
 /// The verdict on a cost from a ratio whose ends hold with those of all others.

@@ -115,10 +115,12 @@ mod tests {
 
     #[test]
     fn welch_against_scipy() {
-        // scipy.stats.ttest_ind(np.log(a), np.log(b), equal_var=False).confidence_interval(0.95), exponentiated.
+        // scipy.stats.ttest_ind of the logarithms with equal_var=False has 4.93 degrees of freedom; here they are rounded down to 4, so
+        // that the interval is a little wider than SciPy's (1.00709, 1.06177).
         let i = welch(Confidence::P95, &[1.02, 1.05, 1.01, 1.04], &[1.0, 0.99, 1.01, 1.0, 0.98]).unwrap();
-        assert!((i.value - 1.033843).abs() < 1e-5, "{i:?}");
-        assert!(i.lo > 1.0 && i.lo < 1.02 && i.hi > 1.05 && i.hi < 1.08, "{i:?}");
+        for (found, expect) in [(i.value, 1.034069), (i.lo, 1.005084), (i.hi, 1.063890)] {
+            assert!((found - expect).abs() < 1e-6, "{i:?}");
+        }
         assert_eq!(welch(Confidence::P95, &[1.0], &[1.0, 2.0]), None);
     }
 

@@ -105,12 +105,17 @@ impl Run {
     /// Bad input: the file is absent, no run, damaged, or of a newer schema.
     pub fn read(path: &Path) -> Result<Run> {
         let path = if path.is_dir() { path.join("results.json") } else { path.to_owned() };
+        Run::read_file(&path).map_err(|e| e.hint("give what `joulefront bench MODEL --out DIR` wrote"))
+    }
+
+    /// The same without a hint of what else to give.
+    pub(super) fn read_file(path: &Path) -> Result<Run> {
         let named = |e: Error| e.context(format!("`{}`", path.display()));
-        let size = std::fs::metadata(&path).map_err(|e| Error::read(&path, e))?.len();
+        let size = std::fs::metadata(path).map_err(|e| Error::read(path, e))?.len();
         if size > MOST_BYTES {
             return Err(Error::bad_input(format!("`{}` has {size} bytes and is no run", path.display())));
         }
-        let text = std::fs::read(&path).map_err(|e| Error::read(&path, e))?;
+        let text = std::fs::read(path).map_err(|e| Error::read(path, e))?;
         Run::parse(&text).map_err(named)
     }
 
@@ -119,14 +124,13 @@ impl Run {
     /// # Errors
     /// Bad input: not JSON, no run, damaged, or of a newer schema.
     pub fn parse(text: &[u8]) -> Result<Run> {
-        let hint = "give what `joulefront bench MODEL --out DIR` wrote";
-        let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::bad_input(format!("it is not JSON: {e}")).hint(hint))?;
+        let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::bad_input(format!("it is not JSON: {e}")))?;
         if let Some(run) = value.get_mut("run") {
             value = run.take();
         }
         let version = value.get("schema_version").and_then(Value::as_u64);
         if value.get("cases").is_none() || version.is_none() {
-            return Err(Error::bad_input("it holds no run").hint(hint));
+            return Err(Error::bad_input("it holds no run"));
         }
         if let Some(newer) = version.filter(|v| *v > u64::from(RUN_SCHEMA_VERSION)) {
             return Err(Error::bad_input(format!(
@@ -134,7 +138,7 @@ impl Run {
             ))
             .hint("install that version; nothing was changed"));
         }
-        let run: Run = serde_json::from_value(value).map_err(|e| Error::bad_input(format!("its run is damaged: {e}")).hint(hint))?;
+        let run: Run = serde_json::from_value(value).map_err(|e| Error::bad_input(format!("its run is damaged: {e}")))?;
         run.check()?;
         Ok(run)
     }

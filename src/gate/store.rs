@@ -44,7 +44,7 @@ impl Store {
         files.drain(..files.len().saturating_sub(NEWEST));
         let read = |(number, path): (u64, PathBuf)| {
             let hint = "history is never changed by joulefront: restore the file, or move it out of the store";
-            Run::read(&path).map(|run| Saved { number, run }).map_err(|e| e.hint(hint))
+            Run::read_file(&path).map(|run| Saved { number, run }).map_err(|e| e.hint(hint))
         };
         files.into_iter().map(read).collect()
     }

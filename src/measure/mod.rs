@@ -35,3 +35,5 @@ pub use load::Load;
 pub use plan::{Phase, Plan, Progress, Subject};
 pub use protocol::{measure, measure_on};
 pub use samples::{made_up, rotation};
+#[cfg(feature = "criterion")]
+pub(crate) use windows::{UPDATES, late};

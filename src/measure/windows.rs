@@ -9,7 +9,7 @@ use crate::energy::{Meter, MeterInfo, Scope, Target, WindowEnergy, read_after_ti
 use crate::units::{Joules, Seconds, Watts};
 
 /// Updates of the meter's counter that a window should span: the edges then err by less than 1 %.
-const UPDATES: f64 = 200.0;
+pub(crate) const UPDATES: f64 = 200.0;
 
 /// Runs right before a window, outside it: the subject before it left the caches to itself.
 const SETTLE: Seconds = Seconds(0.01);
@@ -169,7 +169,7 @@ pub(super) fn idle(executor: &mut dyn Executor, meter: &mut dyn Meter, plan: &Pl
 /// By what to multiply what a counter shows over `span`. The window begins with an update of the counter and ends between two, so
 /// that the last reading is behind by half a period on average; that much is added, at the window's own power. Without it all
 /// figures were too low, by 0.25 % with the shortest windows (200 updates).
-pub(super) fn late(meter: &MeterInfo, span: Seconds) -> f64 {
+pub(crate) fn late(meter: &MeterInfo, span: Seconds) -> f64 {
     let missing = meter.update_period.map_or(0.0, |period| 0.5 * (period / span));
     // A window that is hardly longer than a period is reported as too short; it is not blown up.
     1.0 / (1.0 - missing.min(0.25))

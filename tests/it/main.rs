@@ -10,6 +10,7 @@ mod dataset;
 mod docs;
 mod faults;
 mod floors;
+mod gate;
 mod hostile;
 mod judge;
 mod large;
@@ -32,3 +33,6 @@ mod zoo;
 
 #[path = "../../benches/protocol/methods.rs"]
 mod methods;
+
+#[path = "../../benches/gate/sessions.rs"]
+mod sessions;

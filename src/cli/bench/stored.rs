@@ -69,7 +69,8 @@ pub(super) fn accuracies(args: &Args, global: &Global, files: &[ModelFile], case
     let name = super::split_name(&data);
     let split = data.split(name)?;
     let labels = split.labels().ok_or_else(|| {
-        Error::bad_input(format!("the split `{name}` has no labels, so there is no accuracy")).hint("add `y` to the split in dataset.toml, or leave `--accuracy` away")
+        Error::bad_input(format!("the split `{name}` has no labels, so there is no accuracy"))
+            .hint("add `y` to the split in dataset.toml, or leave `--accuracy` away")
     })?;
     let digest = data.split_digest(name)?;
     let count = |case: &Case| {

@@ -32,7 +32,10 @@ fn limits_are_kept_broken_or_undecided_by_the_ends_of_intervals() {
 #[test]
 fn models_are_meant_by_the_end_of_their_path() {
     let keys = |toml: &str| Budgets::from_toml(toml).unwrap().judge(&run(1, 1.0)).iter().map(|f| f.key.model.clone()).collect::<Vec<_>>();
-    assert_eq!(keys("[budget]\n\"models/a.onnx\" = [\"size <= 1 MB\"]\n\"b.onnx\" = [\"size <= 1 MB\"]"), ["models/b.onnx", "models/a.onnx"]);
+    assert_eq!(
+        keys("[budget]\n\"models/a.onnx\" = [\"size <= 1 MB\"]\n\"b.onnx\" = [\"size <= 1 MB\"]"),
+        ["models/b.onnx", "models/a.onnx"]
+    );
     // Half a name is none.
     assert_eq!(decisions("[budget]\n\"x.onnx\" = [\"size <= 1 MB\"]\n\"nnx\" = [\"size <= 1 MB\"]"), [Decision::NotMeasured; 2]);
 }
@@ -64,7 +67,7 @@ fn what_is_no_limit_is_refused_with_what_to_write() {
         ("[budget]\na = 3", "sequence"),
         ("[budget]\na = [3]", "string"),
         ("[budget]\n\"a\" = [\"energy <= 3\"]", "`a`: `energy <= 3` is no limit"),
-        ("[budget", "invalid"),
+        ("[budget", "unclosed"),
     ] {
         let error = Budgets::from_toml(toml).unwrap_err();
         assert!(error.to_string().contains(word), "{toml}: {error}");

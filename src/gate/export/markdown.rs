@@ -24,7 +24,8 @@ pub fn markdown(outcome: &Outcome) -> String {
     for l in &outcome.limits {
         let (open, close) = if outcome.fails(l) { ("**", "**") } else { ("", "") };
         let kind = l.kind.map_or_else(String::new, |k| format!(" ({k})"));
-        out += &format!("| {} | {} | {open}{}{close}{} |\n", cell(&l.key.short()), cell(&l.limit.to_string()), cell(&l.words()), cell(&kind));
+        out +=
+            &format!("| {} | {} | {open}{}{close}{} |\n", cell(&l.key.short()), cell(&l.limit.to_string()), cell(&l.words()), cell(&kind));
     }
     if !outcome.notes.is_empty() {
         out.push('\n');

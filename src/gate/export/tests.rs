@@ -18,7 +18,8 @@ fn outcome(factor: f64, model: &str) -> Outcome {
     let mut now = named(run(99, factor));
     now.cases[1].measurement.energy = None;
     let mut outcome = judge("main", &saved, std::slice::from_ref(&now), &Rules::default()).unwrap();
-    outcome.limits = Budgets::from_toml("[budget]\n\"b.onnx\" = [\"p99 <= 1 us\", \"size <= 1 MB\", \"energy <= 1 J\"]").unwrap().judge(&now);
+    outcome.limits =
+        Budgets::from_toml("[budget]\n\"b.onnx\" = [\"p99 <= 1 us\", \"size <= 1 MB\", \"energy <= 1 J\"]").unwrap().judge(&now);
     outcome
 }
 

@@ -58,7 +58,10 @@ fn with_few_runs_only_large_increases_are_called() {
         assert_eq!(of(1.1), (Verdict::Undecided, Basis::Provisional { runs: n as usize, degrees }));
         assert_eq!(of(1.3).0, Verdict::Worse);
     }
-    assert!(matches!(verdict(&judge("main", &history(5), &[run(77, 1.1)], &Rules::default()).unwrap(), Metric::Energy).1, Basis::History { .. }));
+    assert!(matches!(
+        verdict(&judge("main", &history(5), &[run(77, 1.1)], &Rules::default()).unwrap(), Metric::Energy).1,
+        Basis::History { .. }
+    ));
 }
 
 /// A new model keeps what was learnt of the noise, but is compared with the runs of the last one alone.
@@ -84,7 +87,13 @@ fn what_may_not_be_compared_is_refused_and_named() {
     other.cases[1].measurement.energy.as_mut().unwrap().kind = Kind::Estimated;
     let error = judge("main", &history(3), &[other.clone()], &Rules::default()).unwrap_err();
     let text = error.to_string();
-    for words in ["baseline `main`", "a.onnx: CPU (baseline: Xeon", "this run: Epyc", "b.onnx", "kind of energy (baseline: simulated, this run: estimated)"] {
+    for words in [
+        "baseline `main`",
+        "a.onnx: CPU (baseline: Xeon",
+        "this run: Epyc",
+        "b.onnx",
+        "kind of energy (baseline: simulated, this run: estimated)",
+    ] {
         assert!(text.contains(words), "{text}");
     }
     let begun = judge("main", &history(3), &[other.clone()], &Rules { begin: true, ..Rules::default() }).unwrap();
@@ -121,8 +130,8 @@ fn accuracy_and_size() {
         let outcome = judge("main", &history(6), &[run], &Rules::default()).unwrap();
         (verdict(&outcome, Metric::Accuracy).0, verdict(&outcome, Metric::Size).0)
     };
-    // As many right, but not known to be the same ones: a point less is not ruled out.
-    assert_eq!(with(9208, 312_030), (Verdict::Undecided, Verdict::Same));
+    // Not much worse, but a point less is not ruled out.
+    assert_eq!(with(9180, 312_030), (Verdict::Undecided, Verdict::Same));
     assert_eq!(with(9250, 312_030), (Verdict::Same, Verdict::Same));
     assert_eq!(with(9000, 330_000), (Verdict::Worse, Verdict::Worse));
     assert_eq!(with(9500, 200_000), (Verdict::Better, Verdict::Better));
