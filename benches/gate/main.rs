@@ -13,9 +13,10 @@ use sessions::{Change, LONGER, Setting, USUAL, alarms};
 /// Gates for each row.
 const RUNS: u64 = 1000;
 
-const SETTINGS: [(&str, Setting); 5] = [
+const SETTINGS: [(&str, Setting); 6] = [
     ("3 runs of 5 processes", Setting { history: 3, ..USUAL }),
     ("5 runs of 5 processes", Setting { history: 5, ..USUAL }),
+    ("10 runs of 5 processes", Setting { floor: 0.0, ..USUAL }),
     ("10 runs of 5 processes", USUAL),
     ("20 runs of 5 processes", Setting { history: 20, ..USUAL }),
     ("20 runs of 20 processes, 4 runs are judged", LONGER),

@@ -1,6 +1,6 @@
 //! The gate: from the command line, and its error rates on a simulated machine (`cargo bench --bench gate` prints more).
 
-use crate::sessions::{LONGER, USUAL, alarms};
+use crate::sessions::{LONGER, Setting, USUAL, alarms};
 use crate::support::{Ran, joulefront};
 use serde_json::{Value, json};
 use statrs::distribution::{Binomial, DiscreteCDF};
@@ -11,13 +11,20 @@ fn too_few(hits: u64, runs: u64, p: f64) -> bool {
     Binomial::new(p, runs).unwrap().cdf(hits) < 0.001
 }
 
+/// Without a floor, so that the noise alone decides: over eight gated metrics together at most one run in twenty alarms.
 #[test]
-fn nothing_that_changed_seldom_alarms_and_five_percent_are_found() {
+fn what_did_not_change_seldom_alarms() {
     const RUNS: u64 = 1000;
-    let counts = alarms(&USUAL, RUNS, &[(1.0, 1.0), (1.05, 1.0), (1.0, 1.05)]).unwrap();
-    assert!(!too_few(RUNS - counts[0], RUNS, 0.95), "{} of {RUNS} alarm where nothing changed", counts[0]);
-    for found in &counts[1..] {
-        assert!(!too_few(*found, RUNS, 0.95), "{found} of {RUNS} find 5 %");
+    let counts = alarms(&Setting { floor: 0.0, ..USUAL }, RUNS, &[(1.0, 1.0)]).unwrap();
+    assert!(!too_few(RUNS - counts[0], RUNS, 0.95), "{} of {RUNS} alarm", counts[0]);
+    assert!(counts[0] > 0, "a test that never alarms is not sharp");
+}
+
+#[test]
+fn five_percent_are_found() {
+    const RUNS: u64 = 400;
+    for found in alarms(&USUAL, RUNS, &[(1.05, 1.0), (1.0, 1.05)]).unwrap() {
+        assert!(!too_few(found, RUNS, 0.95), "{found} of {RUNS} find 5 %");
     }
 }
 

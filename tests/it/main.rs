@@ -6,6 +6,7 @@ mod budget;
 mod clean;
 mod cli;
 mod costs;
+mod criterion_energy;
 mod dataset;
 mod docs;
 mod faults;
