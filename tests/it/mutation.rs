@@ -20,8 +20,8 @@ const MODEL_BUDGET: usize = 8 << 20;
 /// What reading a few samples of a small file may take: 64 MiB is where unpacked data moves from memory to a file, and a list
 /// that doubles holds as much again.
 const DATA_BUDGET: usize = 160 << 20;
-/// An image and what it is converted to; a small file may declare as much as is allowed.
-const IMAGE_BUDGET: usize = 320 << 20;
+/// An image and what it is converted to, 128 MiB, and twice as much for the decoder: a small file may declare as much as is allowed.
+const IMAGE_BUDGET: usize = 3 * (128 << 20);
 /// Text of a few kilobytes.
 const TEXT_BUDGET: usize = 8 << 20;
 
