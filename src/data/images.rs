@@ -169,8 +169,9 @@ fn decode(path: &Path, frame: &Frame, out: &mut Vec<u8>) -> Result<()> {
     let pixels = u64::from(width).saturating_mul(height.into());
     let converted = pixels.saturating_mul(converted_bytes(decoder.color_type(), frame.channels));
     if decoder.total_bytes().saturating_add(converted) > MAX_DECODED_BYTES {
-        return Err(Error::bad_input(format!("an image of {width}×{height} pixels is more than can be decoded"))
-            .hint("make it smaller first"));
+        return Err(
+            Error::bad_input(format!("an image of {width}×{height} pixels is more than can be decoded")).hint("make it smaller first")
+        );
     }
     let orientation = if frame.upright { decoder.orientation().map_err(damaged)? } else { Orientation::NoTransforms };
     // An image of the wrong size is refused before it is decoded.
