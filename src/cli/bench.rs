@@ -7,6 +7,7 @@ use super::{Global, as_json, engine_versions, print, say, text, values};
 use crate::data::Dataset;
 use crate::engine::{self, LoadOptions};
 use crate::measure::{Environment, Measurement, Plan, Subject, made_up, measure};
+use crate::model::{Dims, Given, Graph};
 use crate::report::{ModelRow, csv, rows, side_by_side};
 use crate::runner::{Job, Program, Runner};
 use crate::stats::Interval;
@@ -39,6 +40,9 @@ pub(super) struct Args {
     /// Samples per run
     #[arg(long, default_value = "1", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Vec<u32>,
+    /// A number for an open dimension (`seq=128`), or an input's shape (`input=1x3x224x224`); may be repeated
+    #[arg(long, value_name = "NAME=NUMBERS")]
+    shape: Vec<Given>,
     /// Half-width of the energy interval to reach, by more processes
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
     precision: Option<f64>,
@@ -135,7 +139,8 @@ fn cases(args: &Args, files: &[ModelFile]) -> Result<Vec<Case>> {
             for &threads in &args.threads {
                 for &batch in &args.batch {
                     let fit = data.as_ref().map(|data| file.check_fits(data)).transpose()?.unwrap_or_default();
-                    let options = LoadOptions { batch: batch as usize, threads: threads as usize, dims: fit.dims };
+                    let mut options = LoadOptions { batch: batch as usize, threads: threads as usize, ..shaped(args, file)? };
+                    options.dims.extend(fit.dims);
                     let samples = samples(args, file, data.as_ref().map(|data| (data, &fit.inputs[..])), engine, &options)?;
                     let conditions = if several { format!(" ({engine}, {threads} threads, batch {batch})") } else { String::new() };
                     let subject = Subject {
@@ -151,6 +156,15 @@ fn cases(args: &Args, files: &[ModelFile]) -> Result<Vec<Case>> {
         }
     }
     Ok(out)
+}
+
+/// How the model is loaded but for threads and batch: what `--shape` says of its symbols and of whole inputs.
+fn shaped(args: &Args, file: &ModelFile) -> Result<LoadOptions> {
+    let graph = Graph::new(&file.model);
+    let inputs: Vec<_> = graph.inputs().collect();
+    let dims = args.shape.iter().cloned().fold(Dims::batch(1), Dims::with);
+    let named = |e: Error| e.context(format!("`{}`", file.name()));
+    Ok(LoadOptions { dims: dims.resolve(&inputs).map_err(named)?, shapes: dims.shapes(&inputs).map_err(named)?, ..LoadOptions::default() })
 }
 
 /// Real samples where there is a dataset, else seeded random numbers of the model's shapes.
@@ -185,7 +199,7 @@ fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, e
 fn trial(id: usize, args: &Args, file: &ModelFile, case: &Case, measured: Result<Measurement>, environment: &str) -> Trial {
     let options = &case.subject.options;
     let outcome = measured.and_then(|measurement| {
-        let totals = file.totals(&options.dims)?;
+        let totals = file.totals(options)?;
         let variant = VariantFacts {
             params: totals.params,
             macs: totals.macs.exact(),

@@ -1,7 +1,7 @@
 //! What several subcommands open alike: the shipped model and data, a model with its bytes, a dataset that fits it.
 
 use crate::data::{Dataset, Split};
-use crate::engine::Fit;
+use crate::engine::{Fit, LoadOptions};
 use crate::model::{Dims, Facts, Graph, Totals, layers, totals};
 use crate::onnx::{Model, sha256_of};
 use crate::sys;
@@ -9,7 +9,6 @@ use crate::tensor::Tensor;
 use crate::units::Bytes as Size;
 use crate::{Error, Result};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -59,9 +58,14 @@ impl ModelFile {
         self.path.file_name().map_or_else(|| self.path.display().to_string(), |n| n.to_string_lossy().into_owned())
     }
 
-    /// Parameters, multiply–adds, bits and sparsity of one sample, with numbers for symbolic dimensions.
-    pub(super) fn totals(&self, dims: &BTreeMap<String, usize>) -> Result<Totals> {
-        let given = dims.iter().map(|(name, n)| format!("{name}={n}").parse()).collect::<Result<Vec<_>>>()?;
+    /// Parameters, multiply–adds, bits and sparsity of one sample, with the numbers that an engine gets for open dimensions.
+    pub(super) fn totals(&self, options: &LoadOptions) -> Result<Totals> {
+        let symbols = options.dims.iter().map(|(name, n)| format!("{name}={n}"));
+        let shapes = options.shapes.iter().map(|(name, shape)| {
+            let one = [1].iter().chain(shape.iter().skip(1)).map(usize::to_string).collect::<Vec<_>>();
+            format!("{name}={}", one.join("x"))
+        });
+        let given = symbols.chain(shapes).map(|g| g.parse()).collect::<Result<Vec<_>>>()?;
         let facts = Facts::infer_with(&self.model, &given.into_iter().fold(Dims::batch(1), Dims::with))?;
         let graph = Graph::new(&self.model);
         totals(&graph, &layers(&graph, &facts)?)

@@ -7,15 +7,21 @@ mod layers;
 
 use super::inputs::ModelFile;
 use super::{Global, print, print_json, text};
-use crate::compress::{Groups, prepare};
+use crate::compress::{Groups, prepare_within};
+use crate::model::clean::clean_within;
 use crate::model::{Dims, Facts, Given, Graph, Layer, Source, Totals, layers as list_layers, layers_with_sources, totals};
+use crate::onnx::Model;
 use crate::units::Bytes;
 use crate::{Error, Result};
 use serde_json::json;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// Models up to this size are loaded by every engine without being asked: larger ones take engines minutes and gigabytes.
-const ASK_ENGINES_UP_TO: u64 = 64 << 20;
+const ASK_ENGINES_UP_TO: u64 = 64_000_000;
+
+/// Weights that are worked out in the graph are, up to this many bytes, made plain to see what compression could do with them.
+const PLAIN_UP_TO: u64 = 16_000_000;
 
 /// Layers, parameters, multiply–adds, encodings, sizes, prune groups, and which engines load it.
 #[derive(Debug, clap::Args)]
@@ -64,14 +70,14 @@ impl<'m> Inspected<'m> {
 
 fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<()> {
     let model = Inspected::new(file, dims)?;
-    let rows = layers::rows(&model.layers)?;
-    let groups = group_rows(file, dims);
+    let prepared = Prepared::new(file, dims);
+    let rows = layers::rows(&model, &prepared)?;
     let asked = args.engines || file.size.0 <= ASK_ENGINES_UP_TO;
-    let engines = if asked { engines::ask(file, &model.facts)? } else { Vec::new() };
+    let engines = if asked { engines::ask(file, dims)? } else { Vec::new() };
     let sums = &model.totals;
     if global.json {
-        let groups = match &groups {
-            Ok(groups) => groups.iter().map(|g| json!({"layers": g.layers, "channels": g.channels, "frozen": g.frozen})).collect(),
+        let groups = match &prepared.found {
+            Ok((groups, _)) => groups.iter().map(|g| json!({"layers": g.layers, "channels": g.channels, "frozen": g.frozen})).collect(),
             Err(_) => Vec::new(),
         };
         let unknown = model.facts.unknown().iter().map(|(i, why)| json!({"node": model.graph.label(*i), "why": why}));
@@ -90,6 +96,7 @@ fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<(
             "engines": engines.iter().map(engines::Answer::json).collect::<Vec<_>>(),
             "unknown": unknown.collect::<Vec<_>>(),
             "stale_shapes": model.facts.stale(),
+            "cleaning": prepared.cleaning,
         });
         file::add_json(&mut object, file);
         return print_json(object);
@@ -107,19 +114,18 @@ fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<(
     }
     out += "\n";
     out += &layers::table(&rows, &sums.macs);
-    out += &file::text(file, &model.facts, &model.graph);
+    out += &file::text(file, &model);
+    if !prepared.cleaning.is_empty() {
+        out += "\ncleaning (what `compress` does first)\n";
+        prepared.cleaning.iter().for_each(|line| out += &format!("  {line}\n"));
+    }
     out += "\nprune groups (channels that go together)\n";
-    match &groups {
-        Err(why) => out += &format!("  none: {why}\n"),
-        Ok(groups) if groups.is_empty() => out += "  none: no layer makes channels\n",
-        Ok(groups) => {
-            for g in groups {
-                out += &match &g.frozen {
-                    None => format!("  {} channels: {}\n", g.channels, g.layers.join(" + ")),
-                    Some(why) => format!("  {} channels stay: {}: {why}\n", g.channels, g.layers.join(" + ")),
-                };
-            }
-        }
+    match &prepared.found {
+        Err(why) => out += &format!("  none: {}\n", one_line(why)),
+        Ok((_, layers)) if layers.is_empty() => out += "  none: there are no layers\n",
+        Ok((groups, _)) if groups.is_empty() && !model.facts.unknown().is_empty() => out += "  none: shapes are not known\n",
+        Ok((groups, _)) if groups.is_empty() => out += "  none: the channels of these layers are not followed\n",
+        Ok((groups, _)) => groups.iter().for_each(|g| out += &g.text()),
     }
     out += &layers::quantizable(&rows);
     out += "\nengines\n";
@@ -127,10 +133,28 @@ fn show(args: &Args, file: &ModelFile, dims: &Dims, global: &Global) -> Result<(
         out += &format!("  not asked: the model is over {}; ask with --engines\n", Bytes(ASK_ENGINES_UP_TO));
     }
     engines.iter().for_each(|e| out += &e.text());
-    for (index, why) in model.facts.unknown() {
-        out += &format!("note: `{}`: {why}\n", model.graph.label(*index));
-    }
+    out += &unknown(&model);
     print(&out)
+}
+
+/// Nodes whose results have no known shape, by reason.
+fn unknown(model: &Inspected<'_>) -> String {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for (index, why) in model.facts.unknown() {
+        let label = model.graph.label(*index);
+        match reasons.iter_mut().find(|(reason, _)| reason == why) {
+            Some((_, labels)) => labels.push(label),
+            None => reasons.push((why, vec![label])),
+        }
+    }
+    let line = |(why, labels): &(&str, Vec<String>)| {
+        let first = labels.first().map_or("", String::as_str);
+        match labels.len() {
+            1 => format!("note: the shape of `{first}` is not known: {why}\n"),
+            n => format!("note: the shapes of {n} nodes from `{first}` on are not known: {why}\n"),
+        }
+    };
+    reasons.iter().map(line).collect()
 }
 
 struct GroupRow {
@@ -139,19 +163,53 @@ struct GroupRow {
     frozen: Option<String>,
 }
 
-/// The groups, or why there are none. Groups depend on shapes only; the prepared model shares its weights with the file.
-fn group_rows(file: &ModelFile, dims: &Dims) -> Result<Vec<GroupRow>> {
-    let (prepared, _) = prepare(&file.model)?;
-    let facts = Facts::infer_with(&prepared, dims)?;
-    let graph = Graph::new(&prepared);
-    let list = list_layers(&graph, &facts)?;
-    let found = Groups::find(&graph, &facts, &list)?;
-    let rows = found.groups.into_iter().filter(|g| !g.producers.is_empty()).map(|g| GroupRow {
-        layers: g.producers.iter().filter_map(|&i| list.get(i)).map(|l| l.name.clone()).collect(),
-        channels: g.channels,
-        frozen: g.frozen,
-    });
-    Ok(rows.collect())
+impl GroupRow {
+    fn text(&self) -> String {
+        let layers = self.layers.iter().map(|l| text::elided(l)).collect::<Vec<_>>().join(" + ");
+        match &self.frozen {
+            None => format!("  {} channels: {layers}\n", self.channels),
+            Some(why) => format!("  {} channels stay: {layers}: {why}\n", self.channels),
+        }
+    }
+}
+
+/// What compression would start from.
+struct Prepared {
+    /// What cleaning does to the model.
+    cleaning: Vec<String>,
+    /// Prune groups and layers after it, or why compression cannot begin.
+    found: Result<(Vec<GroupRow>, Vec<Layer>)>,
+}
+
+impl Prepared {
+    /// A copy of the model shares its weights with the file.
+    fn new(file: &ModelFile, dims: &Dims) -> Self {
+        let mut model = file.model.clone();
+        match clean_within(&mut model, PLAIN_UP_TO) {
+            Ok(cleaning) => Prepared { cleaning, found: Self::find(&model, dims) },
+            Err(e) => Prepared { cleaning: Vec::new(), found: Err(e) },
+        }
+    }
+
+    fn find(cleaned: &Model, dims: &Dims) -> Result<(Vec<GroupRow>, Vec<Layer>)> {
+        let (prepared, _) = prepare_within(cleaned, PLAIN_UP_TO)?;
+        let facts = Facts::infer_with(&prepared, dims)?;
+        let graph = Graph::new(&prepared);
+        let list = list_layers(&graph, &facts)?;
+        let found = Groups::find(&graph, &facts, &list)?;
+        let rows = found.groups.into_iter().filter(|g| !g.producers.is_empty()).map(|g| GroupRow {
+            layers: g.producers.iter().filter_map(|&i| list.get(i)).map(|l| l.name.clone()).collect(),
+            channels: g.channels,
+            frozen: g.frozen,
+        });
+        Ok((rows.collect(), list))
+    }
+
+    /// Why compression leaves each layer alone, by the name of its output.
+    fn reasons(&self) -> HashMap<&str, Option<String>> {
+        let layers = self.found.as_ref().map_or(&[][..], |(_, layers)| layers);
+        layers.iter().map(|l| (l.output.as_str(), l.editable().err())).collect()
+    }
 }
 
 /// An error with its hint on one line.

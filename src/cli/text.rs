@@ -47,10 +47,22 @@ pub(super) fn dims(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
 }
 
+/// A name that fits a table: of a longer one the ends.
+pub(super) fn elided(name: &str) -> String {
+    const HEAD: usize = 16;
+    const TAIL: usize = 31;
+    let chars: Vec<char> = name.chars().collect();
+    if chars.len() <= HEAD + TAIL + 1 {
+        return name.to_owned();
+    }
+    let ends = chars[..HEAD].iter().chain(&['…']).chain(&chars[chars.len() - TAIL..]);
+    ends.collect()
+}
+
 /// The first names of a list in backticks, and how many more there are.
 pub(super) fn some(names: &[&str]) -> String {
     const SHOWN: usize = 3;
-    let mut text = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    let mut text = names.iter().take(SHOWN).map(|n| format!("`{}`", elided(n))).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN {
         text += &format!(" and {} more", names.len() - SHOWN);
     }

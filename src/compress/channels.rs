@@ -4,8 +4,9 @@ use super::calibration::Calibration;
 use super::groups::{Edit, Groups};
 use super::importance::{self, Ranking};
 use super::note::Note;
-use super::prepare::{prepare_to_prune, remove_dead_constants};
+use super::prepare::prepare_to_prune;
 use super::repair::{self, Plan};
+use crate::model::clean::remove_dead;
 use crate::model::{Facts, Graph, Layer, layers};
 use crate::onnx::{Attributes, Model};
 use crate::tensor::{DType, Data, Tensor};
@@ -114,7 +115,7 @@ pub fn cut_channels(model: &Model, share: ChannelShare, round_to: usize, calibra
         let plan = Plan { original: &original, kept: &kept_of, support: &HashMap::new() };
         notes.extend(repair::refit(&mut variant, &plan, calibration)?);
     }
-    remove_dead_constants(&mut variant);
+    remove_dead(&mut variant);
     Ok(Pruned { model: variant, notes, full: original, cuts })
 }
 

@@ -21,5 +21,5 @@ pub use channels::{ChannelShare, Pruned, cut_channels, prune_channels};
 pub use connections::prune_connections;
 pub use groups::{ChannelAxis, Edit, Group, Groups};
 pub use note::{Action, Note};
-pub use prepare::{fold_batch_norms, prepare};
+pub use prepare::{prepare, prepare_within};
 pub use quantize::quantize_weights;

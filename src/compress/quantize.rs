@@ -5,7 +5,8 @@
 //! few outliers buys a finer grid for all others.
 
 use super::note::Note;
-use super::prepare::{prepare, remove_dead_constants};
+use super::prepare::prepare;
+use crate::model::clean::remove_dead;
 use crate::model::{Facts, Graph, Weight, layers, upgrade};
 use crate::onnx::{Attributes, Model, pb};
 use crate::tensor::{Data, Tensor};
@@ -47,7 +48,7 @@ pub fn quantize_weights(model: &Model, bits: u32) -> Result<(Model, Vec<Note>)> 
     }
     // Constants come first in topological order, so the new nodes may stand before all others.
     variant.graph_mut().node.splice(0..0, dequantizers);
-    remove_dead_constants(&mut variant);
+    remove_dead(&mut variant);
     Ok((variant, notes))
 }
 

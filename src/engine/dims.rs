@@ -14,8 +14,19 @@ pub enum Dim {
     Unknown,
 }
 
+/// `options` with the batch as the value of every symbol that is some input's first dimension: elsewhere it is the batch too.
+pub fn with_batch<'a>(options: &LoadOptions, inputs: impl IntoIterator<Item = &'a [Dim]>) -> LoadOptions {
+    let mut options = options.clone();
+    for dims in inputs {
+        if let Some(Dim::Symbol(symbol)) = dims.first() {
+            options.dims.entry(symbol.clone()).or_insert(options.batch);
+        }
+    }
+    options
+}
+
 /// The shape of input `name` with numbers for all of `dims`: the first one is the batch, the others take the values that
-/// the options give to their names.
+/// the options give to their names, or stand in their places in a whole shape.
 ///
 /// ```
 /// use joulefront::engine::{LoadOptions, dims::{Dim, fix}};
@@ -27,7 +38,11 @@ pub enum Dim {
 /// # Errors
 /// The file fixes another batch, or a dimension has no value.
 pub fn fix(name: &str, dims: &[Dim], options: &LoadOptions) -> Result<Vec<usize>> {
-    let batch = dims.first();
+    let whole = options.shapes.get(name);
+    if let Some(&n) = whole.and_then(|shape| shape.first()).filter(|&&n| n != options.batch) {
+        return Err(Error::bad_input(format!("input `{name}` is given {n} samples, {} samples per run were asked for", options.batch))
+            .hint(format!("run it with `--batch {n}`")));
+    }
     dims.iter()
         .enumerate()
         .map(|(axis, dim)| match dim {
@@ -38,16 +53,17 @@ pub fn fix(name: &str, dims: &[Dim], options: &LoadOptions) -> Result<Vec<usize>
             .hint(format!("run it with batch {n}, or export the model with a symbolic batch"))),
             Dim::Fixed(n) => Ok(*n),
             _ if axis == 0 => Ok(options.batch),
-            Dim::Symbol(symbol) if Some(dim) == batch && !options.dims.contains_key(symbol) => Ok(options.batch),
-            Dim::Symbol(symbol) => options.dims.get(symbol).copied().ok_or_else(|| unknown(name, axis, &format!("is `{symbol}`"))),
-            Dim::Unknown => Err(unknown(name, axis, "is not stated")),
+            _ if whole.is_some_and(|shape| axis < shape.len()) => Ok(whole.map_or(0, |shape| shape[axis])),
+            Dim::Symbol(symbol) => options.dims.get(symbol).copied().ok_or_else(|| unknown(name, axis, &format!("is `{symbol}`"), symbol)),
+            Dim::Unknown => Err(unknown(name, axis, "is not stated", name)),
         })
         .collect()
 }
 
-fn unknown(name: &str, axis: usize, what: &str) -> Error {
+/// `key` is what a value is given to: the dimension's name, or the input's.
+fn unknown(name: &str, axis: usize, what: &str, key: &str) -> Error {
     Error::bad_input(format!("dimension {axis} of input `{name}` {what} and has no value"))
-        .hint("export the model with that dimension fixed; only the batch may stay symbolic")
+        .hint(format!("give it with `--shape {key}=…`, or export the model with that dimension fixed"))
 }
 
 #[cfg(test)]
@@ -62,9 +78,17 @@ mod tests {
     #[test]
     fn the_batch_is_the_first_dimension_and_its_name_elsewhere() {
         let options = LoadOptions { batch: 3, dims: [("L".to_owned(), 16)].into(), ..LoadOptions::default() };
-        assert_eq!(fix("x", &[symbol("N"), symbol("L"), symbol("N"), Dim::Fixed(2)], &options).unwrap(), [3, 16, 3, 2]);
+        let inputs = [vec![symbol("N"), symbol("L"), symbol("N"), Dim::Fixed(2)], vec![Dim::Unknown, symbol("N")]];
+        let options = with_batch(&options, inputs.iter().map(Vec::as_slice));
+        assert_eq!(fix("x", &inputs[0], &options).unwrap(), [3, 16, 3, 2]);
+        assert_eq!(fix("y", &inputs[1], &options).unwrap(), [3, 3]);
         assert_eq!(fix("x", &[Dim::Unknown, Dim::Fixed(2)], &options).unwrap(), [3, 2]);
         assert_eq!(fix("scalar", &[], &options).unwrap(), Vec::<usize>::new());
+        let whole = LoadOptions { shapes: [("x".to_owned(), vec![3, 6, 9])].into(), ..options };
+        assert_eq!(fix("x", &[Dim::Unknown, Dim::Unknown], &whole).unwrap(), [3, 6]);
+        assert_eq!(fix("x", &[symbol("N"), Dim::Fixed(2), symbol("L")], &whole).unwrap(), [3, 2, 9]);
+        let other = fix("x", &[Dim::Unknown], &LoadOptions { batch: 1, ..whole }).unwrap_err().to_string();
+        assert_eq!(other, "input `x` is given 3 samples, 1 samples per run were asked for");
     }
 
     #[test]

@@ -38,12 +38,14 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Values of symbolic dimensions other than the batch, by name.
     pub dims: BTreeMap<String, usize>,
+    /// Whole shapes of inputs by name, the batch first, for dimensions without a name. What the file fixes stays what it is.
+    pub shapes: BTreeMap<String, Vec<usize>>,
 }
 
 impl Default for LoadOptions {
     /// One sample per run on one thread.
     fn default() -> Self {
-        LoadOptions { batch: 1, threads: 1, dims: BTreeMap::new() }
+        LoadOptions { batch: 1, threads: 1, dims: BTreeMap::new(), shapes: BTreeMap::new() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The tract engine.
 
-use super::dims::{Dim, fix};
+use super::dims::{Dim, fix, with_batch};
 use super::refusal::explain;
 use super::{Engine, LoadOptions, Session, Source, Spec, check_inputs};
 use crate::tensor::{DType, Data, Tensor};
@@ -69,7 +69,7 @@ fn fixed(source: Source<'_>, options: &LoadOptions) -> Result<(InferenceModel, V
         Source::Bytes(mut bytes) => onnx.model_for_read(&mut bytes),
     };
     let mut model = parsed.map_err(|e| refused(&e))?;
-    let mut specs = Vec::with_capacity(model.inputs.len());
+    let mut stated = Vec::with_capacity(model.inputs.len());
     for index in 0..model.inputs.len() {
         let outlet = model.inputs[index];
         let name = model.outlet_label(outlet).unwrap_or(&model.node(outlet.node).name).to_owned();
@@ -79,8 +79,12 @@ fn fixed(source: Source<'_>, options: &LoadOptions) -> Result<(InferenceModel, V
                 .hint("export the model with the types and shapes of its inputs"));
         };
         let dtype = dtype(datum).ok_or_else(|| Error::bad_input(format!("input `{name}` has the unsupported type {datum:?}")))?;
-        let dims: Vec<Dim> = fact.shape.dims().map(dim).collect();
-        let shape = fix(&name, &dims, options)?;
+        stated.push((name, datum, dtype, fact.shape.dims().map(dim).collect::<Vec<Dim>>()));
+    }
+    let options = with_batch(options, stated.iter().map(|(.., dims)| dims.as_slice()));
+    let mut specs = Vec::with_capacity(stated.len());
+    for (index, (name, datum, dtype, dims)) in stated.into_iter().enumerate() {
+        let shape = fix(&name, &dims, &options)?;
         let fact = InferenceFact::dt_shape(datum, shape.as_slice());
         model.set_input_fact(index, fact).map_err(|e| refused(&e))?;
         specs.push(Spec { name, dtype, shape });

@@ -171,6 +171,8 @@ fn call(walk: &mut Walk, node: &pb::NodeProto, function: &pb::FunctionProto, sco
         let walked = walk.nodes(&nodes, &mut inner, &mut Vec::new());
         walk.opset = outer;
         walked?;
-        known(function.output.iter().map(|o| fact_of(&inner, o)).collect())
+        let outputs = known(function.output.iter().map(|o| fact_of(&inner, o)).collect());
+        walk.keep(inner.facts);
+        outputs
     })
 }

@@ -98,6 +98,25 @@ impl Dims {
         Ok(symbols)
     }
 
+    /// [`Dims::resolve`], and the batch for every open symbol that is some input's first dimension: elsewhere it is the batch too.
+    pub(super) fn bind(&self, inputs: &[&pb::ValueInfoProto]) -> Result<BTreeMap<String, usize>> {
+        let mut symbols = self.resolve(inputs)?;
+        for first in inputs.iter().filter_map(|i| i.type_.tensor_type.shape.dim.first()).filter(|d| !d.dim_param().is_empty()) {
+            symbols.entry(first.dim_param().to_owned()).or_insert(self.batch);
+        }
+        Ok(symbols)
+    }
+
+    /// The whole shapes among the given numbers, by the input's name.
+    ///
+    /// # Errors
+    /// As [`Dims::resolve`].
+    pub fn shapes(&self, inputs: &[&pb::ValueInfoProto]) -> Result<BTreeMap<String, Vec<usize>>> {
+        self.resolve(inputs)?;
+        let whole = self.given.iter().filter(|g| inputs.iter().any(|i| i.name() == g.name));
+        Ok(whole.map(|g| (g.name.clone(), g.numbers.clone())).collect())
+    }
+
     /// Dimensions of `input`; the error says which number is missing.
     pub(super) fn shape(&self, input: &pb::ValueInfoProto, symbols: &BTreeMap<String, usize>) -> std::result::Result<Vec<usize>, String> {
         let given = self.given.iter().find(|g| g.name == input.name());

@@ -35,7 +35,11 @@ pub struct Facts {
     unknown: Vec<(usize, String)>,
     stated: HashSet<String>,
     stale: Vec<String>,
+    inside: Inside,
 }
+
+/// Facts of the tensors within each call of a function, by the indices of the calls that lead there.
+type Inside = HashMap<Vec<usize>, HashMap<String, Fact>>;
 
 impl Facts {
     /// [`Facts::infer_with`] every open first dimension of an input set to `batch`.
@@ -56,7 +60,7 @@ impl Facts {
     pub fn infer_with(model: &Model, dims: &Dims) -> Result<Self> {
         let graph = Graph::new(model);
         let inputs: Vec<_> = graph.inputs().collect();
-        let symbols = dims.resolve(&inputs)?;
+        let symbols = dims.bind(&inputs)?;
         let mut facts = Facts::default();
         let mut root = Scope::default();
         for input in inputs {
@@ -73,6 +77,7 @@ impl Facts {
         walk.nodes(&model.graph().node, &mut root, &mut facts.unknown)?;
         facts.stated = walk.used;
         facts.stale = walk.stale;
+        facts.inside = walk.inside;
         (facts.facts, facts.values) = (root.facts, root.values);
         Ok(facts)
     }
@@ -85,6 +90,11 @@ impl Facts {
     /// Dimensions of `tensor`.
     pub fn shape(&self, tensor: &str) -> Option<&[usize]> {
         self.facts.get(tensor).map(|f| f.shape.as_slice())
+    }
+
+    /// Facts within a call of a function: `path` are the indices of the calls that lead there, the main graph's first.
+    pub(super) fn inside(&self, path: &[usize]) -> Option<&HashMap<String, Fact>> {
+        self.inside.get(path)
     }
 
     /// The value of a small tensor that is the same for every input.
@@ -120,6 +130,11 @@ pub(super) struct Walk<'m> {
     visited: usize,
     /// Graphs and functions that are being walked.
     depth: usize,
+    /// Indices of the nodes that are being walked, the main graph's first.
+    at: Vec<usize>,
+    inside: Inside,
+    /// Facts in `inside`.
+    kept: usize,
 }
 
 /// Operators without a shape rule whose outputs are no larger than what they are made of.
@@ -127,13 +142,26 @@ const NO_LARGER: &[&str] =
     &["Compress", "Det", "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero", "SoftmaxCrossEntropyLoss", "Unique"];
 /// Nodes that are visited at most.
 const MAX_VISITS: usize = 1 << 21;
+/// Facts within functions that are kept at most: what nesting can cost in memory.
+const MAX_KEPT: usize = 1 << 17;
 /// Graphs within graphs, and functions within functions.
 const MAX_DEPTH: usize = 24;
 
 impl<'m> Walk<'m> {
     fn new(model: &'m Model, stated: &'m HashMap<String, Fact>) -> Self {
         let functions = model.proto().functions.iter().map(|f| ((f.domain(), f.name()), f)).collect();
-        Walk { opset: model.opset(), functions, stated, used: HashSet::new(), stale: vec![], visited: 0, depth: 0 }
+        Walk {
+            opset: model.opset(),
+            functions,
+            stated,
+            used: HashSet::new(),
+            stale: vec![],
+            visited: 0,
+            depth: 0,
+            at: vec![],
+            inside: Inside::new(),
+            kept: 0,
+        }
     }
 
     /// The initializers of `graph`.
@@ -171,7 +199,10 @@ impl<'m> Walk<'m> {
                 return Err(Error::bad_input(format!("loops and functions expand to more than {MAX_VISITS} nodes")));
             }
             let in_context = |e: Error| e.context(format!("{} ({})", super::node_label(node, index), node.op_type()));
-            match self.node(node, scope) {
+            self.at.push(index);
+            let result = self.node(node, scope);
+            self.at.pop();
+            match result {
                 Ok(()) => {}
                 Err(Stop::Wrong(e)) => return Err(in_context(e)),
                 Err(stop) => {
@@ -259,6 +290,14 @@ impl<'m> Walk<'m> {
             scope.learn(name, value);
         }
         Ok(true)
+    }
+
+    /// Keeps what was found within the function that the current node calls, as long as there is room.
+    pub(super) fn keep(&mut self, facts: HashMap<String, Fact>) {
+        self.kept += facts.len();
+        if self.kept <= MAX_KEPT {
+            self.inside.insert(self.at.clone(), facts);
+        }
     }
 
     /// Walks a graph or function within this one.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows datasets, engines or compression; those read the graph through this module.
 
+pub mod clean;
 mod control;
 mod diff;
 mod dims;

@@ -240,7 +240,7 @@ impl Sweep<'_> {
             original: self.model,
             bytes: self.bytes,
             engine: self.engine.name(),
-            options: LoadOptions { batch: measure.batch, threads: measure.threads, dims },
+            options: LoadOptions { batch: measure.batch, threads: measure.threads, dims, ..LoadOptions::default() },
             calibration,
             validation,
             samples: Arc::new(validation.batches(&inputs, 0..validation.len().min(ROTATION * measure.batch))?),

@@ -1,6 +1,7 @@
 //! The command line as scripts see it: output, exit codes, units, JSON.
 
 use crate::support::{joulefront, model, ran, repository, small_data};
+use crate::zoo;
 use std::process::{Command, Stdio};
 
 /// Snapshot of stdout with the exit code; the version of the package may change freely.
@@ -33,6 +34,57 @@ fn inspect() {
     assert_eq!(json["params"], 77_418);
     assert_eq!(json["layers"].as_array().unwrap().len(), 10);
     assert_eq!(json["engines"][0]["loads"], true);
+}
+
+/// Graphs in graphs, functions, recurrent layers, integers: everything is listed with what is known of it, and with the reason
+/// where something is not.
+#[test]
+fn inspect_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = [
+        "If with a constant",
+        "Loop with a count",
+        "functions",
+        "LSTM",
+        "decoder",
+        "QLinearConv",
+        "integer layers",
+        "MatMulNBits",
+        "blocks of four bits",
+        "weights worked out",
+        "sparse weights",
+        "sparse Constant",
+        "sixteen bits",
+        "sequences",
+        "operator set 7",
+    ];
+    let mut text = String::new();
+    for creature in crate::zoo::creatures().into_iter().filter(|c| names.contains(&c.name)) {
+        let file = folder.path().join(format!("{}.onnx", creature.name));
+        std::fs::write(&file, &creature.bytes).unwrap();
+        let out = joulefront(&["inspect", file.to_str().unwrap()]);
+        assert_eq!(out.code, Some(0), "{}", out.stderr);
+        text += &format!("{}\n\n", out.stdout.replace(folder.path().to_str().unwrap(), "FOLDER"));
+        let json = joulefront(&["inspect", "--json", file.to_str().unwrap()]).json();
+        assert!(json["layers"].is_array() && json["engines"][0]["engine"].as_str().unwrap().starts_with("tract"));
+    }
+    insta::assert_snapshot!("inspect_anything", text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+}
+
+#[test]
+fn inspect_compares_two_models_layer_by_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("small.onnx");
+    let (out, resnet) = (out.to_str().unwrap(), "models/fashion-resnet8.onnx");
+    let made = joulefront(&["compress", resnet, "-o", out, "--prune-channels", "50%", "--weight-bits", "8", "--data", "none", "--quiet"]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let text = joulefront(&["inspect", resnet, "--diff", out]);
+    assert_eq!(text.code, Some(0), "{}", text.stderr);
+    insta::assert_snapshot!("inspect_diff", text.stdout.replace(folder.path().to_str().unwrap(), "FOLDER"));
+    let json = joulefront(&["inspect", resnet, "--diff", out, "--json"]).json();
+    assert_eq!(json["changed_layers"].as_array().unwrap().len(), 10);
+    let same = joulefront(&["inspect", resnet, "--diff", resnet]);
+    assert!(same.stdout.starts_with("A and B have the same layers with the same weights; nothing else differs"), "{}", same.stdout);
 }
 
 #[test]
@@ -116,6 +168,24 @@ fn bench_prints_one_object_with_the_environment() {
     assert_eq!(csv.lines().count(), 2);
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join("results.json")).unwrap()).unwrap();
     assert_eq!(json["results"].as_array().unwrap().len(), 1);
+}
+
+/// A graph over sound of any length: the length is given, and its cost grows with it.
+#[test]
+fn open_dimensions_are_given_on_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let creature = zoo::creatures().into_iter().find(|c| c.name == "sound of any length").unwrap();
+    let file = folder.path().join("sound.onnx");
+    std::fs::write(&file, &creature.bytes).unwrap();
+    let bench = |more: &[&str]| {
+        let fixed = ["bench", file.to_str().unwrap(), "--processes", "2", "--window", "5ms", "--disturbance", "100%", "--quiet", "--json"];
+        joulefront(&[&fixed[..], more].concat())
+    };
+    bench(&[]).refused(2, &["`T`", "--shape T="]);
+    bench(&["--shape", "T=0"]).refused(2, &["NAME=NUMBERS"]);
+    bench(&["--shape", "U=90"]).refused(2, &["no open dimension `U`", "[N, 1, T]"]);
+    let macs = |shape: &str| bench(&["--shape", shape]).json()["results"][0]["macs"].as_u64().unwrap();
+    assert!(macs("wave=1x1x180") > macs("T=90"));
 }
 
 #[test]

@@ -3,9 +3,8 @@
 use crate::budget::peak;
 use crate::support::model;
 use crate::zoo::{self, At, Build};
-use joulefront::compress::{
-    Calibration, ChannelShare, Groups, cut_channels, fold_batch_norms, prepare, prune_connections, quantize_weights,
-};
+use joulefront::compress::{Calibration, ChannelShare, Groups, cut_channels, prepare, prune_connections, quantize_weights};
+use joulefront::model::clean::fold_batch_norms;
 use joulefront::model::{Facts, Graph, layers, totals};
 use joulefront::onnx::{Attributes, Model, pb, tensor_to_proto};
 use joulefront::recipe::Distribution;

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod budget;
+mod clean;
 mod cli;
 mod costs;
 mod dataset;

@@ -2,8 +2,9 @@
 
 use crate::support::{calibration, model};
 use crate::zoo::{self, Animal};
-use joulefront::compress::{Calibration, ChannelShare, Edit, Groups, Pruned, cut_channels, fold_batch_norms, prepare};
+use joulefront::compress::{Calibration, ChannelShare, Edit, Groups, Pruned, cut_channels, prepare};
 use joulefront::exec::Executor;
+use joulefront::model::clean::fold_batch_norms;
 use joulefront::model::{Facts, Graph, layers, totals};
 use joulefront::onnx::Model;
 use joulefront::tensor::Tensor;

@@ -4,7 +4,7 @@ use super::one_line;
 use crate::Result;
 use crate::cli::inputs::ModelFile;
 use crate::engine::{self, Engine, LoadOptions};
-use crate::model::Facts;
+use crate::model::{Dims, Graph};
 use crate::runner::{Job, Program, Runner};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -34,16 +34,13 @@ impl Answer {
 
 /// Every engine's answer. Each loads the model in a process of its own: a damaged model may crash an engine, and that is an
 /// answer too.
-pub(super) fn ask(file: &ModelFile, _facts: &Facts) -> Result<Vec<Answer>> {
+pub(super) fn ask(file: &ModelFile, dims: &Dims) -> Result<Vec<Answer>> {
     let program = Program::find()?;
+    let inputs: Vec<_> = Graph::new(&file.model).inputs().collect();
+    let options = LoadOptions { dims: dims.resolve(&inputs)?, shapes: dims.shapes(&inputs)?, ..LoadOptions::default() };
     let ask = |e: &&'static dyn Engine| {
-        let job = Job {
-            model: file.path.clone(),
-            engine: e.name().to_owned(),
-            options: LoadOptions::default(),
-            cpus: Vec::new(),
-            timeout: LOADING,
-        };
+        let job =
+            Job { model: file.path.clone(), engine: e.name().to_owned(), options: options.clone(), cpus: Vec::new(), timeout: LOADING };
         let why = Runner::spawn(&program, &job).err().map(|e| one_line(&e));
         Answer { engine: format!("{} {}", e.name(), e.version()), why }
     };

@@ -1,9 +1,11 @@
-//! What else is in the file: versions, inputs and outputs, metadata, and what cleaning would change.
+//! What else is in the file: versions, operators, inputs and outputs, metadata.
 
+use super::Inspected;
 use crate::cli::inputs::ModelFile;
 use crate::cli::text;
-use crate::model::{Facts, Graph};
+use crate::model::Graph;
 use crate::onnx::{dtype_from_onnx, pb};
+use crate::units::Bytes;
 use serde_json::{Value, json};
 
 /// Type and dimensions as the file states them: `float32 [batch, 3, 224, 224]`.
@@ -41,6 +43,20 @@ fn symbols(file: &ModelFile) -> Vec<String> {
     found
 }
 
+/// The operators of a graph with how often each occurs, the most frequent first.
+fn operators(graph: &pb::GraphProto) -> String {
+    const SHOWN: usize = 8;
+    let mut counts = std::collections::BTreeMap::new();
+    graph.node.iter().for_each(|n| *counts.entry(n.op_type()).or_insert(0usize) += 1);
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
+    let mut shown: Vec<String> = counts.iter().take(SHOWN).map(|(op, n)| format!("{n} {op}")).collect();
+    if counts.len() > SHOWN {
+        shown.push(format!("{} others", counts[SHOWN..].iter().map(|(_, n)| n).sum::<usize>()));
+    }
+    shown.join(", ")
+}
+
 /// Adds the file's facts to the object.
 pub(super) fn add_json(object: &mut Value, file: &ModelFile) {
     let proto = file.model.proto();
@@ -66,7 +82,7 @@ pub(super) fn add_json(object: &mut Value, file: &ModelFile) {
 }
 
 /// The same for people.
-pub(super) fn text(file: &ModelFile, facts: &Facts, graph: &Graph<'_>) -> String {
+pub(super) fn text(file: &ModelFile, model: &Inspected<'_>) -> String {
     let proto = file.model.proto();
     let mut out = "\nfile\n".to_owned();
     let mut line = |name: &str, value: String| {
@@ -79,22 +95,21 @@ pub(super) fn text(file: &ModelFile, facts: &Facts, graph: &Graph<'_>) -> String
     line("producer", format!("{} {}", proto.producer_name(), proto.producer_version()).trim().to_owned());
     line("metadata", proto.metadata_props.iter().map(|p| p.key()).collect::<Vec<_>>().join(", "));
     line("functions", proto.functions.iter().map(|f| f.name()).collect::<Vec<_>>().join(", "));
-    for input in graph.inputs() {
+    let proto = file.model.graph();
+    line("nodes", format!("{}: {}", proto.node.len(), operators(proto)));
+    let sums = &model.totals;
+    if model.layers.iter().any(|(l, _)| l.weight.is_some()) {
+        line("weights", format!("{:.1} bits on average, {} are zero", sums.weight_bits, text::percent(sums.sparsity)));
+    }
+    if file.model.has_external_data() {
+        let bytes = file.model.external_data().iter().map(|b| b.len() as u64).sum();
+        line("data", format!("{} in other files", Bytes(bytes)));
+    }
+    for input in model.graph.inputs() {
         line("input", format!("`{}` {}", input.name(), stated(input)));
     }
     for output in &file.model.graph().output {
         line("output", format!("`{}` {}", output.name(), stated(output)));
-    }
-    if !facts.stale().is_empty() {
-        let names: Vec<&str> = facts.stale().iter().map(String::as_str).collect();
-        line("cleaning", format!("the file states wrong shapes for {}", text::some(&names)));
-    }
-    let kinds = [("Identity", "Identity nodes"), ("Dropout", "Dropout nodes")];
-    for (op, what) in kinds {
-        let count = graph.nodes().iter().filter(|n| n.op_type() == op).count();
-        if count > 0 {
-            line("cleaning", format!("{count} {what} do nothing at inference"));
-        }
     }
     out
 }

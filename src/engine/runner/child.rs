@@ -72,12 +72,12 @@ impl Child {
     }
 
     fn answer(&mut self, request: Request, payload: &[u8]) -> Result<(Reply, Vec<u8>)> {
-        if let Request::Load { model, engine, threads, batch, dims, cpus } = request {
+        if let Request::Load { model, engine, threads, batch, dims, shapes, cpus } = request {
             if !cpus.is_empty() {
                 pin_current_thread(&cpus)?;
             }
             let start = Instant::now();
-            let session = by_name(&engine)?.load(Source::Path(&model), &LoadOptions { batch, threads, dims })?;
+            let session = by_name(&engine)?.load(Source::Path(&model), &LoadOptions { batch, threads, dims, shapes })?;
             let load_ns = start.elapsed().as_nanos() as u64;
             let wire = |specs: &[Spec]| specs.iter().map(Into::into).collect();
             let reply = Reply::Loaded { inputs: wire(session.inputs()), outputs: wire(session.outputs()), before: self.before, load_ns };

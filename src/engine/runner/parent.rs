@@ -102,10 +102,10 @@ impl Runner {
             load: Seconds(0.0),
             stay: PhantomData,
         };
-        let LoadOptions { batch, threads, dims } = job.options.clone();
+        let LoadOptions { batch, threads, dims, shapes } = job.options.clone();
         // The child may have another working folder in mind than we have.
         let model = std::path::absolute(&job.model).map_err(|e| Error::read(&job.model, e))?;
-        let request = Request::Load { model, engine: job.engine.clone(), threads, batch, dims, cpus: job.cpus.clone() };
+        let request = Request::Load { model, engine: job.engine.clone(), threads, batch, dims, shapes, cpus: job.cpus.clone() };
         let loaded = runner.ask(&request, &[]).map_err(|e| match e.kind() {
             ErrorKind::Engine => e.context(format!("`{}`", job.model.display())),
             _ => e,

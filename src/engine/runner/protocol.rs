@@ -28,7 +28,15 @@ const FIRST_ALLOCATION: usize = 1 << 20;
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(super) enum Request {
     /// Pin the process and load a model.
-    Load { model: PathBuf, engine: String, threads: usize, batch: usize, dims: BTreeMap<String, usize>, cpus: Vec<usize> },
+    Load {
+        model: PathBuf,
+        engine: String,
+        threads: usize,
+        batch: usize,
+        dims: BTreeMap<String, usize>,
+        shapes: BTreeMap<String, Vec<usize>>,
+        cpus: Vec<usize>,
+    },
     /// Prepare the inputs in the payload as the slots of the rotation, in place of earlier ones.
     Prepare,
     /// Exactly `n` inferences, rotating over the slots.

@@ -38,6 +38,7 @@ pub(crate) use halves::widened;
 pub(crate) use layout::{around, axes, axis, broadcast, broadcast_strides, count};
 pub(crate) use movement::{join, part, permute};
 pub(crate) use reduce::sum;
+pub(crate) use shape_ops::sparse;
 
 use crate::onnx::pb;
 use crate::tensor::{Data, Tensor};

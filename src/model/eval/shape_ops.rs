@@ -33,7 +33,7 @@ pub(super) fn constant(args: &Args) -> Result<Tensor> {
 }
 
 /// A sparse tensor as a dense one: values at flat places, or at coordinates.
-fn sparse(s: &pb::SparseTensorProto) -> Result<Tensor> {
+pub(crate) fn sparse(s: &pb::SparseTensorProto) -> Result<Tensor> {
     let (values, indices) = (tensor_from_proto(&s.values)?, tensor_from_proto(&s.indices)?);
     let shape = s.dims.iter().map(|&d| dimension(d)).collect::<Result<Vec<_>>>()?;
     let total = count(&shape)?;

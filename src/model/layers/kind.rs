@@ -20,7 +20,7 @@ pub enum LayerKind {
     ConvTranspose,
     /// `Gemm`.
     Gemm,
-    /// `MatMul` with a constant factor.
+    /// `MatMul` with a constant factor, or one that is worked out from constants.
     MatMul,
     /// `MatMul` of two activations (attention).
     ActivationMatMul,
@@ -110,7 +110,8 @@ pub(super) fn plan<'m>(names: &Names<'_, 'm>, node: &'m pb::NodeProto) -> Option
             let last = |rank: usize| (rank.saturating_sub(1), rank.saturating_sub(2));
             // A constant on the left has its rows as outputs.
             let weight = weight(names, node, 1, last).or_else(|| weight(names, node, 0, |rank| (last(rank).1, last(rank).0)));
-            let kind = if weight.is_some() { K::MatMul } else { K::ActivationMatMul };
+            let is_fixed = |i: usize| node.input.get(i).is_some_and(|name| names.is_fixed(name));
+            let kind = if weight.is_some() || is_fixed(1) || is_fixed(0) { K::MatMul } else { K::ActivationMatMul };
             (kind, vec![weight], usize::MAX)
         }
         "QLinearConv" => (K::IntegerConv, vec![weight(names, node, 3, |_| (0, 1))], 8),

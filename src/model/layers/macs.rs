@@ -1,12 +1,13 @@
 //! Multiply–adds of one node from the shapes around it.
 
 use super::{LayerKind, einsum};
-use crate::model::Facts;
 use crate::model::encoding::CONTRIB;
 use crate::model::nested::Names;
 use crate::model::source::Source;
+use crate::model::{Fact, Facts};
 use crate::onnx::{Attributes, pb};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// A number, or why there is none.
 type Count = Result<u64, String>;
@@ -16,9 +17,14 @@ pub(super) fn macs(names: &Names<'_, '_>, index: usize, node: &pb::NodeProto, ki
     if kind == LayerKind::Embedding {
         return Ok(0);
     }
-    match &names.inside {
-        Some(why) => Err(why.clone()),
-        None => Shapes { names, index, node, facts }.macs(kind),
+    let Some(why) = &names.inside else { return Shapes { names, index, node, facts, inside: None }.macs(kind) };
+    let inside = names.calls.as_ref().and_then(|path| facts.inside(path));
+    match inside {
+        None => Err(why.clone()),
+        Some(_) if node.attribute.iter().any(|a| !a.ref_attr_name().is_empty()) => {
+            Err("one of its attributes comes from the call of the function around it".into())
+        }
+        Some(_) => Shapes { names, index, node, facts, inside }.macs(kind),
     }
 }
 
@@ -32,9 +38,18 @@ struct Shapes<'a, 'm> {
     index: usize,
     node: &'a pb::NodeProto,
     facts: &'a Facts,
+    /// What is known within the function around the node.
+    inside: Option<&'a HashMap<String, Fact>>,
 }
 
 impl Shapes<'_, '_> {
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        match self.inside {
+            Some(facts) => facts.get(name).map(|f| f.shape.as_slice()),
+            None => self.facts.shape(name),
+        }
+    }
+
     fn macs(&self, kind: LayerKind) -> Count {
         let times = |a: u64, b: u64| Ok(a.saturating_mul(b));
         match kind {
@@ -128,13 +143,13 @@ impl Shapes<'_, '_> {
 
     fn output(&self) -> Result<Cow<'_, [usize]>, String> {
         let name = self.node.output.first().map_or("", String::as_str);
-        self.facts.shape(name).map(Cow::Borrowed).ok_or_else(|| self.unknown("output"))
+        self.shape(name).map(Cow::Borrowed).ok_or_else(|| self.unknown("output"))
     }
 
     /// Shape of input `index`; weights have one even where nothing was inferred.
     fn input(&self, index: usize, what: &str) -> Result<Cow<'_, [usize]>, String> {
         let name = self.node.input.get(index).map_or("", String::as_str);
-        match self.facts.shape(name) {
+        match self.shape(name) {
             Some(shape) => Ok(Cow::Borrowed(shape)),
             None => Source::find(self.names, name).map(|s| Cow::Owned(s.shape().to_vec())).ok_or_else(|| self.unknown(what)),
         }

@@ -183,11 +183,14 @@ fn layer<'m>(
     let mut weights = weights.into_iter();
     let layer = Layer {
         node: in_main.then_some(index),
-        name: format!("{}{}", names.path, node_label(node, index)),
+        name: names.called(&node_label(node, index)),
         operator: kind::operator(node),
         kind: plan.kind,
         macs: macs::macs(names, index, node, plan.kind, facts),
-        output_shape: facts.shape(&output).filter(|_| in_main).map(<[usize]>::to_vec),
+        output_shape: match &names.calls {
+            Some(path) => facts.inside(path).and_then(|f| f.get(&output)).map(|f| f.shape.clone()),
+            None => facts.shape(&output).filter(|_| in_main).map(<[usize]>::to_vec),
+        },
         output,
         bias: plan.bias.as_ref().filter(|b| is_direct(b)).map(|b| b.name().to_owned()),
         weight: weights.next(),

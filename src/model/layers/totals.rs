@@ -42,6 +42,7 @@ impl fmt::Display for Macs {
         match self.missing.as_slice() {
             [] => Ok(()),
             [(layer, why)] => write!(f, "those of `{layer}` are not known: {why}"),
+            [(layer, why), _] => write!(f, "those of `{layer}` and one more layer are not known: {why}"),
             [(layer, why), rest @ ..] => write!(f, "those of `{layer}` and {} more layers are not known: {why}", rest.len()),
         }
     }

@@ -86,7 +86,11 @@ impl<'a> Args<'a> {
         let Some(name) = self.name(index) else { return Ok(None) };
         match self.scope.value(name) {
             Some(v) => Ok(Some(v)),
-            None => unknown(format!("`{name}` is computed from data")),
+            // What its own shape is missing is the nearer reason.
+            None => match self.scope.cause(name) {
+                Some(cause) => unknown(cause.to_string()),
+                None => unknown(format!("the value of `{name}` is worked out while the model runs")),
+            },
         }
     }
 
