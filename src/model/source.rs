@@ -4,6 +4,7 @@ use super::elements::{CHUNK, Elements, dims};
 use super::encoding::{Encoding, FloatFormat, Format, Granularity, Grouping, Levels, Numbers, Quantized, Storage, is_known};
 use super::nested::{Names, Origin};
 use crate::onnx::{Attributes, dtype_from_onnx, pb, zero_count};
+use crate::tensor::DType;
 use crate::{Error, Result};
 
 /// Nodes between a constant and its reader that are followed.
@@ -270,7 +271,9 @@ impl<'m> Source<'m> {
     /// The constant's data is not there, or its zero points do not fit it.
     pub fn zeros(&self) -> Result<u64> {
         let elements = self.elements()?;
-        if self.numbers.is_none() {
+        // The common cases at the speed of memory, all others a few elements at a time.
+        let is_quick = matches!(elements.dtype(), DType::F32 | DType::F16 | DType::BF16 | DType::I8 | DType::U8);
+        if self.numbers.is_none() && is_quick && self.constant.raw_data.is_some() {
             return zero_count(self.constant);
         }
         let (zeros, grouping) = match self.encoding() {

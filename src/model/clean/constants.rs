@@ -36,8 +36,8 @@ const LAYERS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GR
 /// Bytes that chains may take for each byte that the file's constants have: a few hostile nodes can stand for gigabytes.
 const GROWTH: u64 = 16;
 
-/// Bytes that sparse constants may take as dense ones: a few bytes of a file can stand for gigabytes.
-const MAX_DENSE: u64 = 1 << 28;
+/// The same for sparse constants that become dense, whose bytes in the file say less.
+const DENSE_GROWTH: u64 = 64;
 
 /// Makes the operands of layers initializers where they are worked out from constants by moving and converting numbers alone:
 /// Constant nodes, and what stands behind Cast, Transpose, Reshape, Concat and their like. Quantized weights stay behind their
@@ -69,7 +69,8 @@ fn is_layer(node: &pb::NodeProto) -> bool {
 fn dense_weights(model: &mut Model, max_bytes: u64) -> Result<Vec<String>> {
     let graph = model.graph_mut();
     let operands: HashSet<&str> = graph.node.iter().filter(|n| is_layer(n)).flat_map(|n| n.input.iter().map(String::as_str)).collect();
-    let mut left = max_bytes.min(MAX_DENSE);
+    let stored = graph.sparse_initializer.iter().map(|s| stored_bytes(&s.values)).fold(0, u64::saturating_add);
+    let mut left = max_bytes.min((1 << 24) + stored.saturating_mul(DENSE_GROWTH));
     let (mut dense, mut stays) = (Vec::new(), Vec::new());
     for s in &graph.sparse_initializer {
         let bytes = elements(&s.dims).saturating_mul(8);
@@ -100,7 +101,8 @@ struct Found {
 fn evaluate(model: &Model, max_bytes: u64) -> Result<Found> {
     let graph = Graph::new(model);
     let needed = needed(&graph);
-    let stored: u64 = model.graph().initializer.iter().map(stored_bytes).sum();
+    let in_nodes = graph.nodes().iter().filter_map(|n| n.attr("value")?.t.as_ref());
+    let stored = model.graph().initializer.iter().chain(in_nodes).map(stored_bytes).fold(0, u64::saturating_add);
     let mut left = max_bytes.min((1 << 20) + stored.saturating_mul(GROWTH));
     let mut values: HashMap<&str, Tensor> = HashMap::new();
     let mut found = Found::default();

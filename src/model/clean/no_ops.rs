@@ -14,25 +14,9 @@ pub fn remove_no_ops(model: &mut Model) -> Vec<String> {
     let Plan { alias, mut gone } = plan(model);
     let graph = model.graph_mut();
     rename_reads(&mut graph.node, &alias);
-    // What is left ends in outputs. Each output takes the name of at most one tensor that is none.
-    let mut taken = HashMap::new();
-    {
-        let outputs: HashSet<&str> = graph.output.iter().map(|o| o.name()).collect();
-        let made: HashSet<&str> = graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str)).collect();
-        let shadowed = defined_within(&graph.node);
-        for &(index, _) in gone.iter().filter(|(_, ends)| *ends) {
-            if let [x, ..] = graph.node[index].input.as_slice()
-                && let [y, ..] = graph.node[index].output.as_slice()
-                && made.contains(x.as_str())
-                && ![x, y].iter().any(|n| shadowed.contains(n.as_str()))
-                && !outputs.contains(x.as_str())
-                && !taken.contains_key(x)
-            {
-                taken.insert(x.clone(), (y.clone(), index));
-            }
-        }
-    }
-    gone.retain(|(index, ends)| !ends || taken.values().any(|(_, i)| i == index));
+    let taken = takeovers(graph, &gone);
+    let renamed: HashSet<usize> = taken.values().map(|(_, index)| *index).collect();
+    gone.retain(|(index, ends)| !ends || renamed.contains(index));
     let new: HashMap<String, String> = taken.into_iter().map(|(x, (y, _))| (x, y)).collect();
     let dead: HashSet<usize> = gone.iter().map(|(index, _)| *index).collect();
     let removed = |op: &str| dead.iter().filter(|&&i| graph.node[i].op_type() == op).count();
@@ -55,6 +39,23 @@ pub fn remove_no_ops(model: &mut Model) -> Vec<String> {
         lines.push(format!("{} removed: at inference it hands its input on", count(dropouts, "Dropout node", "Dropout nodes")));
     }
     lines
+}
+
+/// The tensors that take the name of an output, with that name and the node that goes. Each output takes the name of at most one
+/// tensor, which a node makes and which is no output itself.
+fn takeovers(graph: &pb::GraphProto, gone: &[(usize, bool)]) -> HashMap<String, (String, usize)> {
+    let outputs: HashSet<&str> = graph.output.iter().map(|o| o.name()).collect();
+    let made: HashSet<&str> = graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str)).collect();
+    let shadowed = defined_within(&graph.node);
+    let mut taken = HashMap::new();
+    for &(index, _) in gone.iter().filter(|(_, ends)| *ends) {
+        let Some((x, y)) = graph.node.get(index).and_then(|n| Some((n.input.first()?, n.output.first()?))) else { continue };
+        let is_free = made.contains(x.as_str()) && !outputs.contains(x.as_str()) && !taken.contains_key(x);
+        if is_free && ![x, y].iter().any(|n| shadowed.contains(n.as_str())) {
+            taken.insert(x.clone(), (y.clone(), index));
+        }
+    }
+    taken
 }
 
 /// What goes.
