@@ -22,6 +22,7 @@ fn help() {
     snapshot!("help_eval", ["eval", "--help"]);
     snapshot!("help_report", ["report", "--help"]);
     snapshot!("help_doctor", ["doctor", "--help"]);
+    snapshot!("help_calibrate", ["calibrate", "--help"]);
 }
 
 #[test]
