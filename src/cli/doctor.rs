@@ -265,8 +265,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
     use super::*;
     use crate::cli::meters::Require;
-    use crate::energy::{Estimator, Meter};
     use crate::energy::simulate::Ticker;
+    use crate::energy::{Estimator, Meter};
     use crate::sys::CpuInfo;
     use crate::units::Watts;
 

@@ -23,6 +23,7 @@ fn help() {
     snapshot!("help_report", ["report", "--help"]);
     snapshot!("help_doctor", ["doctor", "--help"]);
     snapshot!("help_inspect", ["inspect", "--help"]);
+    snapshot!("help_calibrate", ["calibrate", "--help"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod hostile;
 mod judge;
 mod large;
 mod measure;
+mod meters;
 mod mutation;
 mod nodes;
 mod packages;
