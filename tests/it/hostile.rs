@@ -191,6 +191,16 @@ fn values_that_would_be_huge_are_not_worked_out() {
     model.graph_mut().node[0].attribute.push(attribute);
     let (facts, taken) = peak(|| Facts::infer(&model, 1).unwrap());
     assert!(facts.shape(&large) == Some(&[1 << 14, 1 << 14]) && taken < 1 << 20, "{taken} bytes");
+    // Found by mutation: one axis of 84 million elements, the other of none.
+    for mode in ["nearest", "linear"] {
+        let mut b = Build::new(19, &[3, 8, 8]);
+        let x = b.constant(&Tensor::f32([2, 2], vec![1.0; 4]).unwrap());
+        let sizes = b.constant(&Tensor::i64s(vec![83_886_087, 0]));
+        let empty = b.node("Resize", &[&x, "", "", &sizes], &[("mode", At::S(mode))]);
+        let model = b.finish(&empty, &[4]);
+        let (facts, taken) = peak(|| Facts::infer(&model, 1).unwrap());
+        assert!(facts.shape(&empty) == Some(&[83_886_087, 0]) && taken < 1 << 20, "{mode}: {taken} bytes");
+    }
     // Found by mutation: operators that had no shape rule were worked out whatever their size.
     for op in ["BlackmanWindow", "HannWindow", "MelWeightMatrix", "CenterCropPad"] {
         let mut b = Build::new(18, &[3, 8, 8]);
