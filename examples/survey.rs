@@ -4,24 +4,27 @@
 //! cargo run --release --example survey -- FOLDER… > survey.md
 //! ```
 //! `docs/COVERAGE.md` keeps its answer for the models inside public packages. Where a file has stored inputs and outputs beside it
-//! (`test_data_set_0/input_0.pb`, as ONNX's own tests have), it is run on them and must give them; else on made-up inputs.
+//! (`test_data_set_0/input_0.pb`, as ONNX's own tests have), it is run on them and must give them; else on made-up inputs, with the
+//! first of [`SIZES`] for open dimensions with which all shapes are known.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
 use joulefront::engine::LoadOptions;
 use joulefront::exec::Executor;
-use joulefront::model::{Facts, Graph};
+use joulefront::model::{Dims, Facts, Given, Graph};
 use joulefront::onnx::{Model, pb, tensor_from_proto};
 use joulefront::runner::{Job, Program, Runner};
 use joulefront::tensor::{Data, Tensor};
 use joulefront::{Error, Result};
 use protobuf::Message;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Largest difference to stored outputs, relative to max(1, |stored|).
 const TOLERANCE: f64 = 1e-4;
+
+/// Lengths to try for open dimensions: all of one model's get the same.
+const SIZES: [usize; 6] = [64, 96, 48, 576, 1, 16];
 
 /// What came out for one file, in the order of the questions; a question is not asked when the one it rests on failed.
 struct Row {
@@ -76,16 +79,36 @@ fn survey(folder: &Path, file: &Path) -> Row {
         Ok(model) => model,
         Err(e) => return Row { name, answers: [said(Err(e)), None, None, None] },
     };
-    let (inputs, outputs) = stored(file).unwrap_or_else(|| (made_up(&model), None));
-    let infers = infers(&model, &inputs, outputs.as_deref());
+    let dims = numbers(&model);
+    let (inputs, outputs) = stored(file).unwrap_or_else(|| (made_up(&model, &dims), None));
+    let infers = infers(&model, &dims, &inputs, outputs.as_deref());
     let executes = executes(&model, &inputs, outputs.as_deref());
     let tract = runs_in_tract(file, &model, &inputs);
     Row { name, answers: [Some(Ok("")), said(infers), said(executes), said(tract)] }
 }
 
+/// Numbers for the open dimensions of a model, the batch being 1.
+fn numbers(model: &Model) -> Dims {
+    let with = |size: usize| {
+        let given = |input: &&pb::ValueInfoProto| -> Option<Given> {
+            let dims = &input.type_.tensor_type.shape.dim;
+            let number = |(axis, d): (usize, &pb::tensor_shape_proto::Dimension)| match usize::try_from(d.dim_value()) {
+                Ok(n) if n > 0 => n.to_string(),
+                _ => if axis == 0 || Some(d.dim_param()) == dims.first().map(|f| f.dim_param()) { 1 } else { size }.to_string(),
+            };
+            format!("{}={}", input.name(), dims.iter().enumerate().map(number).collect::<Vec<_>>().join("x")).parse().ok()
+        };
+        Graph::new(model).inputs().collect::<Vec<_>>().iter().filter_map(given).fold(Dims::batch(1), Dims::with)
+    };
+    let known = |dims: &Dims| {
+        Facts::infer_with(model, dims).is_ok_and(|facts| model.graph().output.iter().all(|o| facts.shape(o.name()).is_some()))
+    };
+    SIZES.into_iter().map(with).find(known).unwrap_or_else(|| with(SIZES[0]))
+}
+
 /// Every output's shape is known, and right where that can be told.
-fn infers(model: &Model, inputs: &[Tensor], outputs: Option<&[Tensor]>) -> Result<&'static str> {
-    let facts = Facts::infer(model, 1)?;
+fn infers(model: &Model, dims: &Dims, inputs: &[Tensor], outputs: Option<&[Tensor]>) -> Result<&'static str> {
+    let facts = Facts::infer_with(model, dims).or_else(|_| Facts::infer(model, 1))?;
     let same = Graph::new(model).inputs().zip(inputs).all(|(i, t)| facts.shape(i.name()) == Some(t.shape()));
     for (o, t) in model.graph().output.iter().zip(outputs.unwrap_or(&[])).filter(|_| same) {
         if facts.shape(o.name()).is_some_and(|s| s != t.shape()) {
@@ -134,18 +157,13 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
 }
 
 fn runs_in_tract(file: &Path, model: &Model, inputs: &[Tensor]) -> Result<&'static str> {
-    let mut dims = BTreeMap::new();
-    for (input, given) in Graph::new(model).inputs().zip(inputs) {
-        for (dim, &n) in input.type_.tensor_type.shape.dim.iter().zip(given.shape()).filter(|(d, _)| !d.dim_param().is_empty()) {
-            dims.insert(dim.dim_param().to_owned(), n);
-        }
-    }
+    let shapes = Graph::new(model).inputs().zip(inputs).map(|(input, given)| (input.name().to_owned(), given.shape().to_vec())).collect();
     let job = Job {
         model: file.to_owned(),
         engine: "tract".into(),
         options: LoadOptions {
             batch: inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1).max(1),
-            dims,
+            shapes,
             ..LoadOptions::default()
         },
         cpus: Vec::new(),
@@ -177,9 +195,9 @@ fn stored(file: &Path) -> Option<Stored> {
     Some((read("input")?, (!outputs.is_empty()).then_some(outputs)))
 }
 
-/// Values from 0 to 1 and integers 0 and 1 for inputs whose shapes are known with a batch of 1.
-fn made_up(model: &Model) -> Vec<Tensor> {
-    let Ok(facts) = Facts::infer(model, 1) else { return Vec::new() };
+/// Values from 0 to 1 and integers 0 and 1 for inputs whose shapes are known.
+fn made_up(model: &Model, dims: &Dims) -> Vec<Tensor> {
+    let Ok(facts) = Facts::infer_with(model, dims).or_else(|_| Facts::infer(model, 1)) else { return Vec::new() };
     let graph = Graph::new(model);
     let tensor = |input: &pb::ValueInfoProto| {
         use joulefront::tensor::DType;

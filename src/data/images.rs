@@ -21,8 +21,11 @@ const ENDINGS: [&str; 10] = ["png", "jpg", "jpeg", "webp", "bmp", "pnm", "ppm", 
 const MAX_FILES: usize = 16 << 20;
 /// The most classes a folder may have.
 const MAX_CLASSES: usize = 1 << 20;
-/// The most bytes one image may take, as a file, or decoded and converted: a small file can declare, and deliver, gigabytes.
-const MAX_IMAGE_BYTES: u64 = 256 << 20;
+/// The most bytes an image file may have.
+const MAX_FILE_BYTES: u64 = 128 << 20;
+/// The most bytes an image may take, decoded and converted: a small file can declare, and deliver, gigabytes. The decoders take up
+/// to twice as much for themselves (coefficients of a progressive JPEG).
+const MAX_DECODED_BYTES: u64 = 128 << 20;
 /// The most pixels an image may have between the steps of resizing, where each takes 16 bytes.
 const MAX_RESIZED_PIXELS: u64 = 16 << 20;
 
@@ -150,8 +153,8 @@ fn entries(root: &Path, folder: &Path, each: &mut dyn FnMut(&Path, bool) -> Resu
 /// Adds the values of one image file to `out`.
 fn decode(path: &Path, frame: &Frame, out: &mut Vec<u8>) -> Result<()> {
     let mut bytes = Vec::new();
-    open_regular(path)?.take(MAX_IMAGE_BYTES + 1).read_to_end(&mut bytes).map_err(broken)?;
-    if bytes.len() as u64 > MAX_IMAGE_BYTES {
+    open_regular(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(broken)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::bad_input("the file is too long for an image"));
     }
     let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(broken)?;
@@ -159,15 +162,16 @@ fn decode(path: &Path, frame: &Frame, out: &mut Vec<u8>) -> Result<()> {
         return Err(Error::bad_input("the file is cut short").hint("make or copy the file again"));
     }
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_IMAGE_BYTES);
+    limits.max_alloc = Some(2 * MAX_DECODED_BYTES);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
-    // What is decoded, and the RGB and grey values it becomes where the file has another form than the model takes.
-    let wanted = if frame.channels == 1 { ColorType::L8 } else { ColorType::Rgb8 };
-    let converted = if decoder.color_type() == wanted { 0 } else { (u64::from(width) * u64::from(height)).saturating_mul(4) };
-    if decoder.total_bytes().saturating_add(converted) > MAX_IMAGE_BYTES {
-        return Err(Error::bad_input(format!("an image of {width}×{height} pixels is more than can be decoded")));
+    let pixels = u64::from(width).saturating_mul(height.into());
+    let converted = pixels.saturating_mul(converted_bytes(decoder.color_type(), frame.channels));
+    if decoder.total_bytes().saturating_add(converted) > MAX_DECODED_BYTES {
+        return Err(
+            Error::bad_input(format!("an image of {width}×{height} pixels is more than can be decoded")).hint("make it smaller first")
+        );
     }
     let orientation = if frame.upright { decoder.orientation().map_err(damaged)? } else { Orientation::NoTransforms };
     // An image of the wrong size is refused before it is decoded.
@@ -180,6 +184,16 @@ fn decode(path: &Path, frame: &Frame, out: &mut Vec<u8>) -> Result<()> {
         put(plan.apply(image.into_rgb8()).as_raw(), 3, frame, out);
     }
     Ok(())
+}
+
+/// Bytes per pixel of the RGB and grey values that a decoded image becomes on its way to one or three channels.
+fn converted_bytes(colour: ColorType, channels: usize) -> u64 {
+    match (channels, colour) {
+        (1, ColorType::L8) | (3, ColorType::Rgb8) => 0,
+        (1, ColorType::La8 | ColorType::L16 | ColorType::La16 | ColorType::Rgb8) => 1,
+        (1, _) => 4,
+        _ => 3,
+    }
 }
 
 /// Whether width and height change places.

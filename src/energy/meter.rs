@@ -174,12 +174,22 @@ pub trait Meter: Send {
 
 /// Reads `meter` right after its counter has ticked, so that the start of a window carries no part of an earlier one.
 ///
-/// Spins for at most two update periods; a meter without a period is read at once. (At the end of a window spinning would add
-/// the reader's own energy: there the child's end is the edge, and one tick goes into the window's resolution.)
+/// Spins for at most two update periods; a meter without a period, or with one of more than 20 ms, is read at once. (At the end
+/// of a window spinning would add the reader's own energy: there the child's end is the edge, and one tick goes into the
+/// window's resolution.)
 pub fn read_after_tick(meter: &mut dyn Meter, target: Target) -> Reading {
+    match meter.info().update_period.filter(|period| period.0 <= LONGEST_SPIN.0) {
+        Some(period) => after_tick(meter, target, (period * 2.0).into()),
+        None => meter.read(target),
+    }
+}
+
+/// Sensors and gauges that change seldom are not waited for: their edges are in the resolution, and a spinning reader would be
+/// what they show.
+const LONGEST_SPIN: Seconds = Seconds(0.02);
+
+fn after_tick(meter: &mut dyn Meter, target: Target, bound: Duration) -> Reading {
     let first = meter.read(target);
-    let Some(period) = meter.info().update_period else { return first };
-    let bound = Duration::try_from_secs_f64(2.0 * period.0).unwrap_or_default();
     loop {
         let reading = meter.read(target);
         if reading.values != first.values || reading.since(&first) > bound {
@@ -235,9 +245,12 @@ mod tests {
     #[test]
     fn the_reading_after_a_tick() {
         let me = Target::this_process();
-        let mut ticking = Scripted::new(5, Some(Seconds(60.0)));
-        assert_eq!(read_after_tick(&mut ticking, me).value(0), Ok(1));
+        let mut ticking = Scripted::new(5, None);
+        assert_eq!(after_tick(&mut ticking, me, Duration::from_secs(60)).value(0), Ok(1));
         assert_eq!(ticking.reads, 5);
+
+        let mut slow = Scripted::new(5, Some(Seconds(60.0)));
+        assert_eq!((read_after_tick(&mut slow, me).value(0), slow.reads), (Ok(0), 1));
 
         let mut without_period = Scripted::new(5, None);
         let reading = read_after_tick(&mut without_period, me);

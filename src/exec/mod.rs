@@ -26,7 +26,6 @@ mod run;
 mod scan;
 mod sequence;
 mod softmax;
-mod sparse;
 mod stacks;
 mod state;
 mod value;

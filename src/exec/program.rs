@@ -5,6 +5,7 @@ use super::functions::Flat;
 use super::run::Context;
 use super::sequence::nothing_of;
 use super::value::View;
+use crate::model::eval;
 use crate::onnx::{self, pb, tensor_from_proto};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -77,7 +78,8 @@ impl Program {
         }
         for t in &graph.sparse_initializer {
             if let Some(slot) = program.slot_for(t.values.name()) {
-                program.constants[slot] = Some(Arc::new(super::sparse::dense(t)?));
+                let dense = eval::sparse(t).map_err(|e| e.context(format!("sparse constant `{}`", t.values.name())))?;
+                program.constants[slot] = Some(Arc::new(dense));
             }
         }
         program.inputs = graph.input.iter().filter_map(|i| program.slot_for(i.name())).collect();

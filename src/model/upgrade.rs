@@ -20,8 +20,15 @@ const REDUCTIONS_18: &[&str] = &[
 ///
 /// # Errors
 /// The operator set is older than [`OLDEST`], `to` is newer than [`NEWEST`], a node has no later form here (the message names it), or
-/// the model holds functions or graphs within graphs.
-pub fn upgrade(model: &mut Model, to: i64) -> Result<Vec<String>> {
+/// the model holds functions or graphs within graphs. The model is as it was then.
+pub fn upgrade(original: &mut Model, to: i64) -> Result<Vec<String>> {
+    let mut model = original.clone();
+    let rewritten = convert(&mut model, to)?;
+    *original = model;
+    Ok(rewritten)
+}
+
+fn convert(model: &mut Model, to: i64) -> Result<Vec<String>> {
     let from = model.opset();
     if from >= to {
         return Ok(Vec::new());
@@ -73,6 +80,8 @@ pub fn upgrade(model: &mut Model, to: i64) -> Result<Vec<String>> {
     if model.proto().ir_version() < ir {
         model.proto_mut().set_ir_version(ir);
     }
+    // A node may have more outputs than its operator: those that others read must not get lost.
+    model.check().map_err(|e| refused(e.to_string()))?;
     Ok(rewritten)
 }
 

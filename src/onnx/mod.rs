@@ -153,6 +153,11 @@ impl Model {
         })
     }
 
+    /// Checks that the graph does not contradict itself, as loading does.
+    pub(crate) fn check(&self) -> Result<()> {
+        check::check(self)
+    }
+
     /// The graph.
     pub fn graph(&self) -> &pb::GraphProto {
         &self.proto.graph

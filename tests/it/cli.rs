@@ -24,6 +24,7 @@ fn help() {
     snapshot!("help_doctor", ["doctor", "--help"]);
     snapshot!("help_gate", ["gate", "--help"]);
     snapshot!("help_inspect", ["inspect", "--help"]);
+    snapshot!("help_calibrate", ["calibrate", "--help"]);
 }
 
 #[test]

@@ -48,8 +48,20 @@ impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("bench");
-        let fixed =
-            ["bench", "models/fashion-mlp.onnx", "--processes", "2", "--window", "10ms", "--disturbance", "100%", "--quiet", "--meter", "estimate", "--out"];
+        let fixed = [
+            "bench",
+            "models/fashion-mlp.onnx",
+            "--processes",
+            "2",
+            "--window",
+            "10ms",
+            "--disturbance",
+            "100%",
+            "--quiet",
+            "--meter",
+            "estimate",
+            "--out",
+        ];
         let ran = joulefront(&[&fixed[..], &[out.to_str().unwrap()]].concat());
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         let run = serde_json::from_slice(&std::fs::read(out.join("results.json")).unwrap()).unwrap();

@@ -16,6 +16,7 @@ mod hostile;
 mod judge;
 mod large;
 mod measure;
+mod meters;
 mod mutation;
 mod nodes;
 mod packages;

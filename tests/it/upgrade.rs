@@ -112,4 +112,14 @@ fn only_upwards_and_only_what_is_known() {
     assert!(upgrade(&mut model, 9).unwrap().is_empty());
     assert_eq!(model, before, "never down");
     assert!(upgrade(&mut model, 99).unwrap_err().to_string().contains("only 6 to 21"));
+    // Found by mutation: a node with more outputs than its operator lost one that the graph gives out.
+    let (mut model, graph) = (before, pb::NodeProto::new());
+    let mut softmax = pb::NodeProto { output: vec!["one".into(), "two".into()], input: vec!["input".into()], ..graph };
+    softmax.set_op_type("Softmax".into());
+    model.graph_mut().node.push(softmax);
+    model.graph_mut().output[0].set_name("two".into());
+    model.proto_mut().opset_import[0].set_version(12);
+    let before = model.clone();
+    assert!(upgrade(&mut model, 13).unwrap_err().to_string().contains("nothing produces the graph output `two`"));
+    assert_eq!(model, before, "what cannot be converted stays as it was");
 }

@@ -7,7 +7,7 @@ mod source;
 use super::kind::{Kind, Scope, Systematic, WindowEnergy};
 use super::meter::{Domain, Meter, MeterInfo, Reading, Target};
 use super::unavailable::Unavailable;
-use crate::units::{Joules, Seconds};
+use crate::units::{Joules, Seconds, Watts};
 use samples::{Missing, Quantity, Samples};
 use source::{Sort, Source};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -112,18 +112,18 @@ fn info(samples: &Samples, kind: Kind, sort: Sort) -> Result<MeterInfo, String> 
         Some(_) => format!("as its provider says in the header of {from}"),
         None => format!("an allowance of 10 %: the provider of {from} states no accuracy (`# accuracy: 1%`)"),
     };
-    let how = match samples.quantity() {
-        Some(Quantity::Energy) => "cumulative energy",
-        _ => "samples of power, integrated",
+    let period = samples.period();
+    let (how, unit) = match samples.quantity() {
+        Some(Quantity::Energy) => ("cumulative energy", Joules(samples.step())),
+        _ => ("samples of power, integrated", Watts(samples.step()) * period.unwrap_or(Seconds(0.0))),
     };
     let off = accuracy.unwrap_or(0.1);
-    let period = samples.period();
     Ok(MeterInfo {
         name: "external".into(),
         kind,
         scope,
         domains: vec![Domain { name: samples.header("name").filter(|n| !n.is_empty()).unwrap_or(scope.name()).to_owned(), counted: true }],
-        unit: Joules(1e-6),
+        unit,
         update_period: period,
         systematic: Systematic { low: 1.0 - off, high: 1.0 + off, source: format!("{said}; {how}, found by time") },
         attributes_idle: true,

@@ -183,6 +183,14 @@ impl Samples {
         gaps.get(gaps.len() / 2).map(|g| Seconds(*g))
     }
 
+    /// The smallest difference between two of the last samples, watts or joules: the meter's step, as far as it has shown. Zero
+    /// while nothing has changed.
+    pub(super) fn step(&self) -> f64 {
+        let recent = || self.ring.iter().rev().take(GAPS + 1);
+        let steps = recent().zip(recent().skip(1)).map(|(a, b)| (a.value - b.value).abs()).filter(|d| *d > 0.0);
+        steps.min_by(f64::total_cmp).unwrap_or(0.0)
+    }
+
     /// Our clock minus the meter's, and how sure that is. The smallest delay is nearest to the truth, because a line cannot
     /// arrive before it was written.
     ///
@@ -311,7 +319,8 @@ mod tests {
         assert!((joules(&ramp, 1.1, 3.1) - (3.1f64.powi(2) - 1.1f64.powi(2))).abs() < 1e-6);
         let counter = samples(&every(50, 0.125, |t| 100.0 + 8.0 * t), "J", 0.0);
         assert!((joules(&counter, 0.3, 2.8) - 20.0).abs() < 1e-6);
-        assert_eq!(counter.period(), Some(Seconds(0.125)));
+        assert_eq!((counter.period(), counter.step()), (Some(Seconds(0.125)), 1.0));
+        assert_eq!(constant.step(), 0.0);
     }
 
     #[test]

@@ -24,8 +24,18 @@ pub(super) fn resize(args: &Args) -> Result<Tensor> {
     let antialias = args.int_or("antialias", 0) != 0;
     let roi = args.optional(1).filter(|_| transform == "tf_crop_and_resize").map(Tensor::as_f32).transpose()?.unwrap_or(&[]);
     let scaled = scales(args, x, &chosen, old)?;
+    if scaled.iter().any(|&(length, _)| length == 0) {
+        // Of nothing there is nothing to work out, however long the other axes are.
+        let mut shape = x.shape().to_vec();
+        chosen.iter().zip(&scaled).for_each(|(&a, &(length, _))| shape[a] = length);
+        return Tensor::new(shape, map_data!(x.data(), _v => Vec::new()));
+    }
+    // Axes that shrink come first: what lies between two steps is then no larger than the input or the output.
+    let mut steps: Vec<usize> = (0..chosen.len()).collect();
+    steps.sort_by_key(|&i| scaled[i].0 > x.shape()[chosen[i]]);
     let mut result = x.clone();
-    for (i, (&a, &(length, scale))) in chosen.iter().zip(&scaled).enumerate() {
+    for i in steps {
+        let (a, (length, scale)) = (chosen[i], scaled[i]);
         let n = x.shape()[a];
         if length == n && scale == 1.0 && roi.is_empty() {
             continue;

@@ -14,6 +14,7 @@ mod reduce;
 mod resize;
 pub(super) mod scope;
 mod signal;
+mod sources;
 mod windows;
 
 use crate::onnx::{Attributes, pb};
@@ -39,7 +40,7 @@ fn standard(args: &Args) -> Rule {
         | "InstanceNormalization" | "LRN" | "LeakyRelu" | "Log" | "LogSoftmax" | "LpNormalization" | "MeanVarianceNormalization" | "Mish"
         | "Neg" | "Not" | "RMSNormalization" | "Reciprocal" | "Relu" | "ReverseSequence" | "RotaryEmbedding" | "Round" | "Scatter"
         | "ScatterElements" | "ScatterND" | "TensorScatter" | "Selu" | "Shrink" | "Sigmoid" | "Sign" | "Sin" | "Sinh" | "Softmax"
-        | "Softplus" | "Softsign" | "Sqrt" | "Swish" | "Tan" | "Tanh" | "ThresholdedRelu" | "Trilu" => elementwise::same(args),
+        | "Softplus" | "Softsign" | "Sqrt" | "SwiGLU" | "Swish" | "Tan" | "Tanh" | "ThresholdedRelu" | "Trilu" => elementwise::same(args),
         "Add" | "And" | "BitShift" | "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" | "Div" | "Max" | "Mean" | "Min" | "Mod" | "Mul" | "Or" | "Pow"
         | "Sub" | "Sum" | "Xor" => elementwise::broadcast_all(args),
         "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" => elementwise::compare(args),
@@ -86,11 +87,12 @@ fn standard(args: &Args) -> Rule {
         "TopK" => movement::top_k(args),
         "OneHot" => movement::one_hot(args),
         "DepthToSpace" | "SpaceToDepth" => movement::depth_to_space(args),
-        "ConstantOfShape" => movement::constant_of_shape(args),
-        "Range" => movement::range(args),
-        "EyeLike" | "RandomNormalLike" | "RandomUniformLike" | "Bernoulli" => movement::like(args),
-        "RandomNormal" | "RandomUniform" => movement::random(args),
-        "Shape" | "Size" => movement::size(args),
+        "Constant" => sources::constant(args),
+        "ConstantOfShape" => sources::constant_of_shape(args),
+        "Range" => sources::range(args),
+        "EyeLike" | "RandomNormalLike" | "RandomUniformLike" | "Bernoulli" => sources::like(args),
+        "RandomNormal" | "RandomUniform" => sources::random(args),
+        "Shape" | "Size" => sources::size(args),
         "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum"
         | "ReduceSumSquare" => reduce::reduce(args),
         "ArgMax" | "ArgMin" => reduce::arg(args),

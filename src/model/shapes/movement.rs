@@ -1,6 +1,6 @@
 //! Operators that move, pick and arrange elements.
 
-use super::args::{Args, Rule, Stop, dimension, dimensions, floats, integers, one, unknown, wrong};
+use super::args::{Args, Rule, Stop, dimension, dimensions, floats, integers, one, wrong};
 use crate::model::eval::{axis, broadcast, count};
 use crate::onnx::Attributes;
 use crate::tensor::DType;
@@ -253,54 +253,4 @@ pub(super) fn depth_to_space(args: &Args) -> Rule {
         "SpaceToDepth" if h % block == 0 && w % block == 0 => one(x.dtype, [n, c.saturating_mul(square), h / block, w / block]),
         _ => wrong(format!("{:?} cannot be cut into blocks of {block}", x.shape)),
     }
-}
-
-/// `ConstantOfShape`: zeros, or copies of `value`.
-pub(super) fn constant_of_shape(args: &Args) -> Rule {
-    let Some(shape) = args.integers(0)? else { return wrong("the shape is missing") };
-    let code = args.node.attr("value").map(|a| a.t.data_type());
-    match code.map_or(Some(DType::F32), crate::onnx::dtype_from_onnx) {
-        Some(dtype) => one(dtype, dimensions(&shape)?),
-        None => unknown("the element type is not one that is computed with here"),
-    }
-}
-
-/// `Range`: ⌈(limit − start) / delta⌉ numbers. Ranges of floats have few elements in practice and are folded to values.
-pub(super) fn range(args: &Args) -> Rule {
-    let dtype = args.input(0)?.dtype;
-    if dtype.is_some_and(DType::is_float) {
-        let bound = |i| Ok::<_, Stop>(args.value(i)?.and_then(floats).and_then(|v| v.first().copied()));
-        let (Some(start), Some(limit), Some(delta)) = (bound(0)?, bound(1)?, bound(2)?) else {
-            return unknown("the bounds of the range are not numbers");
-        };
-        let length = ((limit - start) / delta).ceil();
-        return if length.is_finite() { one(dtype, [dimension(length.max(0.0) as i128)?]) } else { wrong("the range is endless") };
-    }
-    let (Some(start), Some(limit), Some(delta)) = (args.integer(0)?, args.integer(1)?, args.integer(2)?) else {
-        return wrong("start, limit or delta is missing");
-    };
-    if delta == 0 {
-        return wrong("a range's step is 0");
-    }
-    let (start, limit, delta) = (i128::from(start), i128::from(limit), i128::from(delta));
-    let (span, step) = if delta > 0 { (limit - start, delta) } else { (start - limit, -delta) };
-    one(dtype, [dimension(if span <= 0 { 0 } else { (span - 1) / step + 1 })?])
-}
-
-/// `EyeLike`, `RandomNormalLike`, `Bernoulli`: the shape of the input in the type asked for, else its own.
-pub(super) fn like(args: &Args) -> Rule {
-    let x = args.input(0)?;
-    one(args.dtype("dtype")?.or(x.dtype), x.shape.clone())
-}
-
-/// `RandomNormal` and `RandomUniform`: the shape is an attribute.
-pub(super) fn random(args: &Args) -> Rule {
-    let Some(shape) = args.node.ints("shape") else { return wrong("`shape` is missing") };
-    one(args.dtype("dtype")?.unwrap_or(DType::F32), dimensions(shape)?)
-}
-
-/// `Shape` and `Size` of a tensor that is not known: of one that is, they are folded to values.
-pub(super) fn size(args: &Args) -> Rule {
-    args.shape(0)?;
-    one(DType::I64, [])
 }

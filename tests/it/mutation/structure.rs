@@ -3,16 +3,8 @@
 //! The fuzz target `model` uses this file as well: bytes changed at random seldom get past the lengths of protobuf's fields.
 
 use joulefront::exec;
-use joulefront::model::{Facts, eval};
-use joulefront::onnx::{Model, pb};
-
-/// Whether a model can be computed in no time and little memory: every tensor is known to be small, and nothing is repeated.
-pub(crate) fn is_small(model: &Model, facts: &Facts) -> bool {
-    let small = |name: &String| name.is_empty() || facts.shape(name).is_some_and(|s| s.iter().product::<usize>() <= 4096);
-    let graph = model.graph();
-    let plain = graph.node.iter().all(|n| n.attribute.iter().all(|a| a.g.is_none() && a.graphs.is_empty()));
-    plain && model.proto().functions.is_empty() && graph.node.iter().all(|n| n.input.iter().chain(&n.output).all(small))
-}
+use joulefront::model::eval;
+use joulefront::onnx::pb;
 
 /// SplitMix64: the same numbers for the same seed, everywhere.
 pub(crate) struct Dice(u64);
