@@ -17,7 +17,7 @@ const MODEL: &str = "fashion-mlp";
 /// Runs before a run that it is judged against.
 const BASELINE: usize = 20;
 
-/// How often one of `runs` runs alarms, though nothing changed.
+/// How often one of `runs` runs alarms, though nothing changed; those of the first baseline come before.
 pub(crate) fn alarms(runs: usize) -> Result<()> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(format!("{MODEL}.onnx"));
     let input = Spec { name: "input".into(), dtype: DType::F32, shape: vec![1, 1, 28, 28] };
@@ -32,7 +32,7 @@ pub(crate) fn alarms(runs: usize) -> Result<()> {
     let environment = Environment::collect(Vec::new());
     let mut saved: Vec<Saved> = Vec::new();
     let (mut judged, mut alarms) = (0, 0);
-    for number in 0..runs {
+    for number in 0..BASELINE + runs {
         let window = Seconds(0.05);
         let plan =
             Plan { processes: 3, blocks: 2, window, longest_window: window, seed: number as u64, disturbance: 1.0, ..Plan::default() };
@@ -58,8 +58,7 @@ pub(crate) fn alarms(runs: usize) -> Result<()> {
         }
         saved.push(Saved { number: number as u64, run });
     }
-    let bound = wilson(alarms, judged)
-        .ok_or_else(|| Error::bad_input(format!("{runs} runs are too few: {BASELINE} are the baseline of the first")))?;
+    let bound = wilson(alarms, judged).ok_or_else(|| Error::bad_input("no run is to be judged"))?;
     println!("{alarms} of {judged} runs alarm: {:.1} % ({:.1} … {:.1})", 100.0 * bound.value, 100.0 * bound.lo, 100.0 * bound.hi);
     Ok(())
 }

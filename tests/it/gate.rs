@@ -1,5 +1,7 @@
 //! The gate: from the command line, and its error rates on a simulated machine (`cargo bench --bench gate` prints more).
 
+mod store;
+
 use crate::sessions::{LONGER, Setting, USUAL, alarms};
 use crate::support::{Ran, joulefront};
 use serde_json::{Value, json};
