@@ -7,6 +7,7 @@ use joulefront::units::{Bytes, Joules, Seconds};
 use joulefront::{Error, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
 /// Two models: time of a run and gross power while it runs.
 const MODELS: [(&str, f64, f64); 2] = [("a.onnx", 0.01, 30.0), ("b.onnx", 0.004, 25.0)];
@@ -46,14 +47,14 @@ pub(crate) fn session(environment: &Environment, setting: &Setting, seed: u64, c
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5e55_1075);
     let mut luck = || {
         let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-        (setting.between * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()).exp()
+        (setting.between * (-2.0 * u.ln()).sqrt() * (TAU * v).cos()).exp()
     };
-    // The machine's luck of the day falls on all models, and each has some of its own.
+    // The machine's luck of the day falls on all models, and each has some of its own: half of the variance each.
     let (day_energy, day_time) = (luck(), luck());
     let subjects = MODELS.iter().enumerate().map(|(i, (_, time, power))| {
         let (energy_factor, time_factor) = if i == 0 { change } else { (1.0, 1.0) };
-        let latency = time * time_factor * (day_time * luck()).sqrt();
-        let gross = time * power * energy_factor * (day_energy * luck()).sqrt();
+        let latency = time * time_factor * (day_time * luck()).powf(FRAC_1_SQRT_2);
+        let gross = time * power * energy_factor * (day_energy * luck()).powf(FRAC_1_SQRT_2);
         Truth::new(Seconds(latency), Joules(gross - IDLE * latency))
     });
     let machine = Machine { seed, ..Machine::rapl(subjects.collect()) };
