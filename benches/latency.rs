@@ -1,4 +1,4 @@
-//! Latency and energy of one inference of a shipped model on each engine: `cargo bench --bench latency`, with `-- --save-baseline NAME`,
+//! Latency and energy of one inference of a shipped model on each engine: `cargo bench`, with `-- --save-baseline NAME`,
 //! `-- --baseline NAME` and the report in `target/criterion` as with any benchmark of criterion.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
