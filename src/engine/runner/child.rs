@@ -201,12 +201,7 @@ fn back_to_back(session: &mut dyn Session, (next, slots): (&mut usize, usize), l
 
 /// Waits for each arrival asleep, as a server does, and runs; gives the wall time in nanoseconds. A request that arrives while
 /// another runs waits, and its latency says so (else a slow run would hide those that it held up). It allocates nothing.
-fn answer(
-    session: &mut dyn Session,
-    (next, slots): (&mut usize, usize),
-    arrivals: &[Duration],
-    latencies: &mut [u64],
-) -> Result<u64> {
+fn answer(session: &mut dyn Session, (next, slots): (&mut usize, usize), arrivals: &[Duration], latencies: &mut [u64]) -> Result<u64> {
     let start = Instant::now();
     for (latency, arrival) in latencies.iter_mut().zip(arrivals) {
         while let Some(early) = arrival.checked_sub(start.elapsed()).filter(|e| !e.is_zero()) {
