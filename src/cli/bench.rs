@@ -3,7 +3,7 @@
 mod stored;
 
 use super::inputs::ModelFile;
-use super::meters::{MeterOptions, remark};
+use super::meters::{MeterOptions, described, remark};
 use super::progress::{Bar, on_ctrl_c};
 use super::{Global, as_json, engine_versions, print, say, text, values};
 use crate::data::Dataset;
@@ -137,7 +137,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let table = rows(&trials, &[]);
     let results: Vec<ModelRow> =
         cases.iter().zip(&table).map(|(c, row)| ModelRow { model: files[c.file].path.display().to_string(), row: row.clone() }).collect();
-    let document = json!({ "verdict": side_by_side(&trials), "environment": environment, "results": results });
+    let document = json!({
+        "verdict": side_by_side(&trials),
+        "environment": environment,
+        "meter": described(meter.as_ref()),
+        "results": results,
+    });
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder).map_err(|e| Error::write(folder, e))?;
         atomic::write(&folder.join("results.csv"), &csv(&table)?)?;

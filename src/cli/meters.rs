@@ -4,6 +4,7 @@ use super::{Global, say};
 use crate::energy::{Meter, PowerProfile, Sources, open};
 use crate::report::quote;
 use crate::{Error, Result};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Options that choose the meter.
@@ -85,6 +86,21 @@ impl MeterOptions {
         }
         text
     }
+}
+
+/// What a meter is and what it noticed while it was in use, for programs.
+pub(super) fn described(meter: &dyn Meter) -> Value {
+    let info = meter.info();
+    json!({
+        "name": info.name,
+        "kind": info.kind,
+        "scope": info.scope,
+        "domains": info.domains.iter().map(|d| json!({ "name": d.name, "counted": d.counted })).collect::<Vec<_>>(),
+        "unit_j": info.unit,
+        "update_period_s": info.update_period,
+        "systematic": info.systematic,
+        "warnings": meter.warnings(),
+    })
 }
 
 /// Says what the meter noticed while it was in use.

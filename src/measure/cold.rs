@@ -2,7 +2,7 @@
 
 use super::executor::Executor;
 use super::plan::Plan;
-use super::windows::{Window, disturbance, energy, late};
+use super::windows::{Read, Window, disturbance};
 use crate::Result;
 use crate::energy::{Meter, Target, read_after_tick};
 use crate::units::{Joules, Seconds};
@@ -28,7 +28,8 @@ pub(super) fn window(
     let before = read_after_tick(meter, Target::this_process());
     let began = executor.now();
     let mut window = Window { inferences: starts * batch as u64, ..Window::empty() };
-    let mut own = Some(Joules(0.0));
+    // Energy, and the variance of what its readings leave open.
+    let mut own = Some((Joules(0.0), 0.0));
     let mut cpu = Seconds(0.0);
     for _ in 0..starts {
         plan.go_on()?;
@@ -41,7 +42,8 @@ pub(super) fn window(
         let target = Target { pid: process.pid() };
         own = meter.at_birth(target).zip(own).and_then(|(birth, sum)| {
             let end = meter.read(target);
-            Some(sum + energy(meter.energy(&birth, &end)).ok()?)
+            let read = Read::between(meter, &birth, &end, Seconds::from(end.since(&birth))).ok()?;
+            Some((sum.0 + read.energy, sum.1 + read.error.0 * read.error.0))
         });
     }
     let after = meter.read(Target::this_process());
@@ -49,8 +51,8 @@ pub(super) fn window(
     window.wall = window.span;
     // A meter that follows processes adds them up; one of the machine has seen them all.
     window.energy = match own {
-        Some(sum) => Ok(sum),
-        None => energy(meter.energy(&before, &after)).map(|e| e * late(meter.info(), window.span)),
+        Some((energy, variance)) => Ok(Read { energy, error: Joules(variance.sqrt()) }),
+        None => Read::between(meter, &before, &after, window.span),
     };
     // What starting and loading cost in CPU time is not all in the runs: others are judged leniently.
     window.disturbance = disturbance(executor, plan, if own.is_some() { window.span } else { Seconds(cpu.0.max(window.span.0)) });

@@ -10,6 +10,7 @@
 //! ([`Plan::precision`]). It never depends on how the interval looks on the way: stopping when it looks good covers the truth
 //! far less often than it says.
 
+mod clusters;
 mod cold;
 mod cpu_times;
 mod environment;

@@ -1,5 +1,6 @@
 //! Rounds of fresh processes, blocks of interleaved windows.
 
+use super::clusters::energy_per_inference;
 use super::cold;
 use super::executor::{Executor, Process};
 use super::figures::Measurement;
@@ -9,10 +10,10 @@ use super::plan::{Phase, Plan, Progress, Subject};
 use super::precision::{Pilot, pilot};
 use super::summarise::{Run, summarise};
 use super::warmup::{Warmed, warm_up};
-use super::windows::{Window, idle, length, settle, until_valid, window};
+use super::windows::{Idle, Window, idle, length, settle, until_valid, window};
 use crate::energy::Meter;
 use crate::engine::runner::{Memory, Program};
-use crate::units::{Bytes, Seconds, Watts};
+use crate::units::{Bytes, Seconds};
 use crate::{Error, ErrorKind, Result};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -25,7 +26,7 @@ pub(super) struct Round {
     /// Its windows, invalid ones included.
     pub(super) windows: Vec<Window>,
     /// Idle power around it.
-    pub(super) idle: Option<Watts>,
+    pub(super) idle: Option<Idle>,
 }
 
 /// All that was seen of one subject.
@@ -160,7 +161,7 @@ impl Session<'_> {
 
     fn plan_from_pilot(&mut self, precision: f64) {
         for track in self.tracks.iter_mut().filter(|t| t.failure.is_none()) {
-            let per_process: Vec<f64> = track.rounds.iter().filter_map(super::summarise::energy_per_inference).collect();
+            let per_process: Vec<f64> = track.rounds.iter().filter_map(energy_per_inference).collect();
             track.pilot = Pilot::new(&per_process);
             self.planned = self.planned.max(track.pilot.map_or(0, |p| p.needed(precision)));
         }
@@ -206,7 +207,7 @@ impl Session<'_> {
             }
         }
         let idle_after = self.idle()?;
-        let idle = idle_before.zip(idle_after).map(|(before, after)| (before + after) / 2.0);
+        let idle = idle_before.zip(idle_after).map(|(before, after)| before.mean(after));
         for Running { subject, .. } in running {
             if let Some(round) = self.tracks[subject].rounds.last_mut() {
                 round.idle = idle;
@@ -260,7 +261,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn idle(&mut self) -> Result<Option<Watts>> {
+    fn idle(&mut self) -> Result<Option<Idle>> {
         if !self.meter.info().attributes_idle {
             return Ok(None);
         }

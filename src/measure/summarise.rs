@@ -1,5 +1,6 @@
 //! From windows to figures.
 
+use super::clusters::{Cluster, Count, Quantity, Ratios, clusters, pairs, ratios, reading_error};
 use super::cold::Start;
 use super::figures::{Cold, Energy, Latency, Measurement, ProcessLatency};
 use super::load::Load;
@@ -8,7 +9,7 @@ use super::protocol::{Round, Track};
 use super::warnings::Warning;
 use super::windows::{Window, too_few};
 use crate::energy::{MeterInfo, Scope};
-use crate::stats::{Confidence, Interval, Verdict, cluster_ratio, compare, log_ratio, outliers, quantile, trend};
+use crate::stats::{Confidence, Interval, Verdict, cluster_ratio, compare_read, log_ratio, outliers, quantile, trend};
 use crate::units::Seconds;
 use crate::{Error, Result};
 
@@ -25,9 +26,9 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// What the ratios of `rounds` show.
-    fn verdict(&self, rounds: &[f64]) -> Option<Verdict> {
-        compare(rounds, self.plan.margin, self.comparisons).map(|c| c.verdict)
+    /// What `ratios` show.
+    fn verdict(&self, ratios: &Ratios) -> Option<Verdict> {
+        compare_read(&ratios.rounds, ratios.error, self.plan.margin, self.comparisons).map(|c| c.verdict)
     }
 }
 
@@ -48,14 +49,14 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
     let mut warnings = Vec::new();
     // Latency of windows whose energy is unknown still counts; disturbed windows only where there are no others.
     let choices: [&Count; 3] = [&|w| w.invalid().is_none(), &|w| w.disturbance.is_none(), &|_| true];
-    let Some((choice, count)) = choices.iter().enumerate().find(|(_, count)| clusters(track, *count, latency).len() >= 2) else {
+    let Some((choice, count)) = choices.iter().enumerate().find(|(_, count)| clusters(track, *count, Quantity::Latency).len() >= 2) else {
         return Err(Error::engine("fewer than two processes of it could be measured"));
     };
     let broken = || Error::engine("its latencies are no numbers that make a mean");
-    let mean = cluster_ratio(&clusters(track, count, latency)).ok_or_else(broken)?;
-    let rounds = reference.map(|reference| ratios(track, reference, count, latency));
-    let ratio = rounds.as_deref().map_or(Some(ONE), log_ratio);
-    let verdict = rounds.as_deref().and_then(|rounds| run.verdict(rounds));
+    let mean = cluster_ratio(&pairs(&clusters(track, count, Quantity::Latency))).ok_or_else(broken)?;
+    let compared = reference.map(|reference| ratios(track, reference, count, Quantity::Latency));
+    let ratio = compared.as_ref().map_or(Some(ONE), interval);
+    let verdict = compared.as_ref().and_then(|ratios| run.verdict(ratios));
     let counted: Vec<&Window> = track.rounds.iter().flat_map(|r| &r.windows).filter(|w| count(w)).collect();
     let [p50, p90, p99] = quantiles(&counted, batch).ok_or_else(broken)?;
     let inferences: u64 = counted.iter().map(|w| w.inferences).sum();
@@ -94,14 +95,15 @@ fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mu
         warnings.push(Warning::DisturbedEnergy { reason });
     }
     if let (Some(asked), Some(pilot)) = (run.plan.precision, &track.pilot) {
-        gross = pilot.interval(gross.value, clusters(track, valid, self::gross).len());
+        let counted = clusters(track, valid, Quantity::Gross);
+        gross = pilot.interval(gross.value, counted.len()).widened(Confidence::P95.z() * reading_error(&counted));
         let reached = (gross.hi - gross.lo) / 2.0 / gross.value.abs();
         // The pilot's mean, by which the number was computed, differs a little from the final one.
         if reached > asked * 1.05 {
             warnings.push(Warning::Imprecise { asked, reached });
         }
     }
-    let net = run.info.attributes_idle.then(|| cluster_ratio(&clusters(track, valid, net))).flatten();
+    let net = run.info.attributes_idle.then(|| mean(track, valid, Quantity::Net)).flatten();
     match net {
         None if run.info.attributes_idle => warnings.push(Warning::NoIdle),
         Some(net) if net.contains(0.0) => warnings.push(Warning::LikeIdle),
@@ -110,8 +112,8 @@ fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mu
     if let Some(updates) = too_few(run.updates) {
         warnings.push(Warning::ShortWindows { meter: run.info.name.clone(), updates });
     }
-    let rounds = reference.map(|reference| ratios(track, reference, valid, self::gross));
-    let per_process: Vec<f64> = clusters(track, valid, self::gross).iter().map(|(e, n)| e / n).collect();
+    let compared = reference.map(|reference| ratios(track, reference, valid, Quantity::Gross));
+    let per_process: Vec<f64> = pairs(&clusters(track, valid, Quantity::Gross)).iter().map(|(e, n)| e / n).collect();
     diagnose(track, valid, &per_process, warnings);
     Some(Energy {
         kind: run.info.kind,
@@ -119,11 +121,22 @@ fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mu
         scope: run.info.scope,
         gross,
         net,
-        ratio: rounds.as_deref().map_or(Some(ONE), log_ratio),
-        verdict: rounds.as_deref().and_then(|rounds| run.verdict(rounds)),
+        ratio: compared.as_ref().map_or(Some(ONE), interval),
+        verdict: compared.as_ref().and_then(|ratios| run.verdict(ratios)),
         per_process,
         systematic: run.info.systematic.clone(),
     })
+}
+
+/// A quantity for one inference, with its interval.
+fn mean(track: &Track, count: &Count, quantity: Quantity) -> Option<Interval> {
+    let clusters = clusters(track, count, quantity);
+    Some(cluster_ratio(&pairs(&clusters))?.widened(Confidence::P95.z() * reading_error(&clusters)))
+}
+
+/// The mean of `ratios`, with its interval.
+fn interval(ratios: &Ratios) -> Option<Interval> {
+    Some(log_ratio(&ratios.rounds)?.widened_log(Confidence::P95.z() * ratios.error))
 }
 
 /// Which windows make the energy, the energy of these, and whether disturbed ones are among them.
@@ -134,8 +147,8 @@ fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mu
 fn choose_windows(run: &Run<'_>, track: &Track, reference: Option<&Track>) -> Option<(Interval, &'static Count, bool)> {
     let valid: &'static Count = &|w| w.invalid().is_none();
     let read: &'static Count = &|w| w.energy.is_ok();
-    let of = |count: &'static Count, disturbed| Some((cluster_ratio(&clusters(track, count, gross))?, count, disturbed));
-    let compares = |count: &'static Count| reference.is_none_or(|r| log_ratio(&ratios(track, r, count, gross)).is_some());
+    let of = |count: &'static Count, disturbed| Some((mean(track, count, Quantity::Gross)?, count, disturbed));
+    let compares = |count: &'static Count| reference.is_none_or(|r| interval(&ratios(track, r, count, Quantity::Gross)).is_some());
     let strict = of(valid, false);
     match run.info.scope {
         Scope::ProcessShare if strict.is_none() || !compares(valid) => of(read, true),
@@ -152,7 +165,7 @@ fn diagnose(track: &Track, count: &'static Count, per_process: &[f64], warnings:
         }
     }
     let windows = |round: &Round| -> Vec<f64> {
-        round.windows.iter().filter(|w| count(w)).filter_map(|w| Some(gross(round, w)? / w.inferences as f64)).collect()
+        round.windows.iter().filter(|w| count(w)).filter_map(|w| Some(w.energy.as_ref().ok()?.energy.0 / w.inferences as f64)).collect()
     };
     let groups: Vec<Vec<f64>> = track.rounds.iter().map(windows).collect();
     let far = outliers(groups.iter().map(Vec::as_slice), FAR, NOTICEABLE);
@@ -183,51 +196,6 @@ fn general_warnings(run: &Run<'_>, track: &Track, counted: &[&Window], warnings:
     }
 }
 
-/// Whether a window counts.
-type Count = dyn Fn(&&Window) -> bool;
-
-/// A quantity of one window of a round.
-type Quantity = fn(&Round, &Window) -> Option<f64>;
-
-fn gross(_: &Round, w: &Window) -> Option<f64> {
-    w.energy.as_ref().ok().map(|e| e.0)
-}
-
-fn net(round: &Round, w: &Window) -> Option<f64> {
-    Some(w.energy.as_ref().ok()?.0 - (round.idle? * w.span).0)
-}
-
-fn latency(_: &Round, w: &Window) -> Option<f64> {
-    Some(w.latencies.iter().map(|&ns| ns as f64).sum::<f64>() * 1e-9)
-}
-
-/// Sum of a quantity and of inferences over the windows of one process that count; `None` when there are none.
-fn total(round: &Round, count: &Count, quantity: Quantity) -> Option<(f64, f64)> {
-    let windows = round.windows.iter().filter(|w| count(w));
-    let sums = windows.filter_map(|w| Some((quantity(round, w)?, w.inferences as f64)));
-    sums.reduce(|a, b| (a.0 + b.0, a.1 + b.1)).filter(|(_, n)| *n > 0.0)
-}
-
-/// The totals of all processes that have any.
-fn clusters(track: &Track, count: &Count, quantity: Quantity) -> Vec<(f64, f64)> {
-    track.rounds.iter().filter_map(|round| total(round, count, quantity)).collect()
-}
-
-/// Per round, the quantity per inference over that of the reference in the same round.
-fn ratios(track: &Track, reference: &Track, count: &Count, quantity: Quantity) -> Vec<f64> {
-    let rounds = track.rounds.iter().zip(&reference.rounds);
-    let ratio = |(mine, other): (&Round, &Round)| {
-        let (mine, other) = (total(mine, count, quantity)?, total(other, count, quantity)?);
-        Some((mine.0 / mine.1) / (other.0 / other.1))
-    };
-    rounds.filter_map(ratio).collect()
-}
-
-/// Energy per inference of one process, from its valid windows.
-pub(super) fn energy_per_inference(round: &Round) -> Option<f64> {
-    total(round, &|w| w.invalid().is_none(), gross).map(|(e, n)| e / n)
-}
-
 /// The parts of the cold starts in `windows`, if there are any.
 fn cold(windows: &[&Window]) -> Option<Cold> {
     let median = |part: fn(&Start) -> u64| {
@@ -240,10 +208,10 @@ fn cold(windows: &[&Window]) -> Option<Cold> {
 
 /// Latency of one process, over its windows that count.
 fn process_latency(round: &Round, count: &Count, batch: usize) -> Option<ProcessLatency> {
-    let (sum, n) = total(round, count, latency)?;
+    let mean = Seconds(Cluster::of(round, count, Quantity::Latency)?.each());
     let windows: Vec<&Window> = round.windows.iter().filter(|w| count(w)).collect();
     let [p50, p90, p99] = quantiles(&windows, batch)?;
-    Some(ProcessLatency { mean: Seconds(sum / n), p50, p90, p99 })
+    Some(ProcessLatency { mean, p50, p90, p99 })
 }
 
 /// Median, 90th and 99th percentile of the latency of single runs, per sample.

@@ -5,7 +5,7 @@ use super::executor::{Executor, Process};
 use super::load::Load;
 use super::plan::Plan;
 use crate::Result;
-use crate::energy::{Meter, MeterInfo, Scope, Target, WindowEnergy, read_after_tick};
+use crate::energy::{Meter, MeterInfo, Reading, Scope, Target, WindowEnergy, read_after_tick};
 use crate::units::{Joules, Seconds, Watts};
 
 /// Updates of the meter's counter that a window should span: the edges then err by less than 1 %.
@@ -17,6 +17,46 @@ const SETTLE: Seconds = Seconds(0.01);
 /// Pause before an invalid window is first measured again; it doubles with each try.
 const PAUSE: Seconds = Seconds(0.2);
 
+/// What two readings of the meter showed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Read {
+    /// Energy between them.
+    pub(super) energy: Joules,
+    /// Standard deviation of what the readings leave open.
+    pub(super) error: Joules,
+}
+
+impl Read {
+    /// Between two readings `span` apart. The end lies anywhere between two steps of the counter: a uniform distribution, whose
+    /// standard deviation is its width / √12.
+    ///
+    /// # Errors
+    /// The reason why there is no energy.
+    pub(super) fn between(meter: &dyn Meter, start: &Reading, end: &Reading, span: Seconds) -> Result<Read, String> {
+        let late = late(meter.info(), span);
+        match meter.energy(start, end) {
+            WindowEnergy::Valid { total, resolution } => Ok(Read { energy: total * late, error: resolution / 12f64.sqrt() }),
+            WindowEnergy::Invalid(reason) => Err(reason),
+        }
+    }
+}
+
+/// Power of the idle machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Idle {
+    /// Its mean.
+    pub(super) power: Watts,
+    /// Standard deviation of what the readings leave open.
+    pub(super) error: Watts,
+}
+
+impl Idle {
+    /// The mean of two that are independent.
+    pub(super) fn mean(self, other: Idle) -> Idle {
+        Idle { power: (self.power + other.power) / 2.0, error: Watts(self.error.0.hypot(other.error.0) / 2.0) }
+    }
+}
+
 /// What one window showed.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Window {
@@ -27,7 +67,7 @@ pub(super) struct Window {
     /// Time of the runs.
     pub(super) wall: Seconds,
     /// Energy, or why there is none.
-    pub(super) energy: Result<Joules, String>,
+    pub(super) energy: Result<Read, String>,
     /// What others did, when it was too much.
     pub(super) disturbance: Option<String>,
     /// What others did elsewhere on the machine: the window counts, the reader should know.
@@ -103,7 +143,7 @@ pub(super) fn window(
         (Scope::ProcessShare, _) => (held_up(ran.cpu, ran.wall, plan.disturbance), others),
         _ => (others, None),
     };
-    let energy = energy(meter.energy(&start, &end)).map(|e| e * late(meter.info(), span));
+    let energy = Read::between(meter, &start, &end, span);
     let latencies = process.latencies()?;
     Ok(Window { inferences: runs * batch as u64, span, wall: ran.wall, energy, disturbance, remark, latencies, starts: Vec::new() })
 }
@@ -148,7 +188,7 @@ fn held_up(cpu: Seconds, wall: Seconds, allowed: f64) -> Option<String> {
 }
 
 /// Power of the idle machine over one window; `None` when it was disturbed or unreadable every time.
-pub(super) fn idle(executor: &mut dyn Executor, meter: &mut dyn Meter, plan: &Plan, span: Seconds) -> Result<Option<Watts>> {
+pub(super) fn idle(executor: &mut dyn Executor, meter: &mut dyn Meter, plan: &Plan, span: Seconds) -> Result<Option<Idle>> {
     let target = Target::this_process();
     for _ in 0..=plan.retries {
         plan.go_on()?;
@@ -159,8 +199,8 @@ pub(super) fn idle(executor: &mut dyn Executor, meter: &mut dyn Meter, plan: &Pl
         let end = meter.read(target);
         let span = executor.now() - began;
         let others = disturbance(executor, plan, Seconds(0.0));
-        if let (Ok(joules), None) = (energy(meter.energy(&start, &end)), others) {
-            return Ok(Some(joules * late(meter.info(), span) / span));
+        if let (Ok(read), None) = (Read::between(meter, &start, &end, span), others) {
+            return Ok(Some(Idle { power: read.energy / span, error: read.error / span }));
         }
     }
     Ok(None)
@@ -173,13 +213,6 @@ pub(crate) fn late(meter: &MeterInfo, span: Seconds) -> f64 {
     let missing = meter.update_period.map_or(0.0, |period| 0.5 * (period / span));
     // A window that is hardly longer than a period is reported as too short; it is not blown up.
     1.0 / (1.0 - missing.min(0.25))
-}
-
-pub(super) fn energy(window: WindowEnergy) -> Result<Joules, String> {
-    match window {
-        WindowEnergy::Valid { total, .. } => Ok(total),
-        WindowEnergy::Invalid(reason) => Err(reason),
-    }
 }
 
 /// Runs that settle the caches before a window.

@@ -60,9 +60,16 @@ pub struct Comparison {
 /// assert_eq!(verdict(&[1.3]), None);
 /// ```
 pub fn compare(rounds: &[f64], margin: f64, comparisons: usize) -> Option<Comparison> {
+    compare_read(rounds, 0.0, margin, comparisons)
+}
+
+/// [`compare`] where the mean of the ratios' logarithms has, beside what shows in their scatter, an error with the standard
+/// deviation `error`: what reading a counter of coarse steps leaves open. It is added to the variance.
+pub fn compare_read(rounds: &[f64], error: f64, margin: f64, comparisons: usize) -> Option<Comparison> {
+    let at = |confidence: Confidence| Some(log_ratio_at(confidence, rounds)?.widened_log(confidence.z() * error));
     let shared = Confidence::P95.shared_by(comparisons);
-    let ratio = log_ratio_at(shared, rounds)?;
-    let twice = log_ratio_at(Confidence::new(1.0 - 2.0 * (1.0 - shared.level()))?, rounds)?;
+    let ratio = at(shared)?;
+    let twice = at(Confidence::new(1.0 - 2.0 * (1.0 - shared.level()))?)?;
     let verdict = if ratio.hi < 1.0 {
         Verdict::Better
     } else if ratio.lo > 1.0 {
@@ -128,6 +135,15 @@ mod tests {
     fn a_difference_within_the_margin_that_is_shown_is_a_difference() {
         let rounds = [0.995, 0.9951, 0.9949, 0.995];
         assert_eq!(compare(&rounds, 0.01, 1).unwrap().verdict, Verdict::Better);
+    }
+
+    #[test]
+    fn equal_ratios_of_a_coarse_counter_show_little() {
+        let rounds = [0.98; 5];
+        assert_eq!(compare_read(&rounds, 0.0, 0.01, 1).unwrap().verdict, Verdict::Better);
+        let coarse = compare_read(&rounds, 0.02, 0.01, 1).unwrap();
+        assert_eq!(coarse.verdict, Verdict::Undecided);
+        assert!((coarse.ratio.hi - 0.98 * (1.959964f64 * 0.02).exp()).abs() < 1e-6);
     }
 
     #[test]

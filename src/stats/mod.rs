@@ -12,7 +12,7 @@ mod quantile;
 mod ratio;
 
 pub use classify::{ClassScore, Confused, Scores, accuracy_difference, agreement, top_classes};
-pub use compare::{Comparison, Verdict, compare, outliers, trend};
+pub use compare::{Comparison, Verdict, compare, compare_read, outliers, trend};
 pub use confidence::Confidence;
 pub use proportion::{paired_difference, paired_difference_at, wilson, wilson_at};
 pub use quality::{Quality, ScoreKind, Tally, TopK};
@@ -43,6 +43,28 @@ impl Interval {
 
     fn finite(self) -> Option<Self> {
         (self.value.is_finite() && self.lo.is_finite() && self.hi.is_finite()).then_some(self)
+    }
+
+    /// With another, independent uncertainty of half-width `half` (at the same confidence, in the same unit) beside that of the
+    /// interval: variances add up.
+    ///
+    /// ```
+    /// use joulefront::stats::Interval;
+    /// let i = Interval { value: 10.0, lo: 7.0, hi: 13.0 }.widened(4.0);
+    /// assert_eq!((i.lo, i.hi), (5.0, 15.0));
+    /// ```
+    #[must_use]
+    pub fn widened(self, half: f64) -> Self {
+        let Interval { value, lo, hi } = self;
+        Interval { value, lo: value - (value - lo).hypot(half), hi: value + (hi - value).hypot(half) }
+    }
+
+    /// [`Interval::widened`] of a ratio: `half` is that of its natural logarithm. The interval must lie above zero.
+    #[must_use]
+    pub fn widened_log(self, half: f64) -> Self {
+        let Interval { lo, hi, .. } = Interval { value: self.value.ln(), lo: self.lo.ln(), hi: self.hi.ln() }.widened(half);
+        // Without a second uncertainty the ends stay as they are, to the last bit.
+        if half == 0.0 { self } else { Interval { value: self.value, lo: lo.exp(), hi: hi.exp() } }
     }
 
     /// Whether `x` lies between the ends, which belong to the interval.

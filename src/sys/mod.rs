@@ -9,6 +9,8 @@
 mod affinity;
 mod beneath;
 mod clock;
+#[cfg(test)]
+pub(crate) mod counting;
 mod fs;
 pub mod gemm;
 mod host;

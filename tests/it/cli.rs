@@ -152,6 +152,7 @@ fn bench_prints_one_object_with_the_environment() {
     let json = out.json();
     assert_eq!(json["schema_version"], 1);
     assert!(json["environment"]["cpu"].is_object());
+    assert!(json["meter"]["kind"].is_string() && json["meter"]["warnings"].is_array(), "{}", json["meter"]);
     let results = json["results"].as_array().unwrap();
     assert_eq!(results.len(), 2);
     for (row, model) in results.iter().zip(models) {

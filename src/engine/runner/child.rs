@@ -115,8 +115,7 @@ impl Loaded {
         Ok(Reply::Prepared { slots: self.slots })
     }
 
-    /// The hot loop. One clock reading per inference: the end of one is the start of the next, so that the latencies add up to
-    /// the wall time. The buffer is written once before, so that no page fault falls into the loop.
+    /// All that is written to is written once before, so that no page fault falls into the loop.
     fn run(&mut self, n: u64) -> Result<Reply> {
         if self.slots == 0 {
             return Err(Error::bad_input("no inputs are prepared"));
@@ -124,27 +123,12 @@ impl Loaded {
         let n = usize::try_from(n).map_err(|_| Error::bad_input("too many inferences at once"))?;
         self.latencies.clear();
         self.latencies.resize(n, u64::MAX);
-        let mut next = self.next;
         let cpu = cpu_ns();
-        let start = Instant::now();
-        let mut last = start;
-        for latency in &mut self.latencies {
-            self.session.run_slot(next)?;
-            next += 1;
-            if next == self.slots {
-                next = 0;
-            }
-            let now = Instant::now();
-            *latency = (now - last).as_nanos() as u64;
-            last = now;
-        }
-        let cpu_ns = cpu_ns().saturating_sub(cpu);
-        self.next = next;
-        Ok(Reply::Ran { wall_ns: (last - start).as_nanos() as u64, cpu_ns })
+        let wall_ns = back_to_back(self.session.as_mut(), (&mut self.next, self.slots), &mut self.latencies)?;
+        Ok(Reply::Ran { wall_ns, cpu_ns: cpu_ns().saturating_sub(cpu) })
     }
 
-    /// Waits for each arrival asleep, as a server does, and runs. A request that arrives while another runs waits, and its latency
-    /// says so (else a slow run would hide those that it held up).
+    /// Answers `n` requests that arrive at random (a Poisson process), `rate` in a second on average.
     fn serve(&mut self, n: u64, rate: f64, seed: u64) -> Result<Reply> {
         if self.slots == 0 {
             return Err(Error::bad_input("no inputs are prepared"));
@@ -161,16 +145,8 @@ impl Loaded {
         self.latencies.clear();
         self.latencies.resize(n, u64::MAX);
         let cpu = cpu_ns();
-        let start = Instant::now();
-        for (latency, arrival) in self.latencies.iter_mut().zip(arrivals) {
-            while let Some(early) = arrival.checked_sub(start.elapsed()).filter(|e| !e.is_zero()) {
-                std::thread::sleep(early);
-            }
-            self.session.run_slot(self.next)?;
-            self.next = (self.next + 1) % self.slots;
-            *latency = start.elapsed().saturating_sub(arrival).as_nanos() as u64;
-        }
-        Ok(Reply::Ran { wall_ns: start.elapsed().as_nanos() as u64, cpu_ns: cpu_ns().saturating_sub(cpu) })
+        let wall_ns = answer(self.session.as_mut(), (&mut self.next, self.slots), &arrivals, &mut self.latencies)?;
+        Ok(Reply::Ran { wall_ns, cpu_ns: cpu_ns().saturating_sub(cpu) })
     }
 
     /// Outputs of `samples` samples, one output after the other. The last batch is filled up with its own last sample.
@@ -203,6 +179,41 @@ impl Loaded {
     }
 }
 
+/// The hot loop; gives its wall time in nanoseconds. One clock reading per inference: the end of one is the start of the next, so
+/// that the latencies add up to the wall time. It allocates nothing.
+fn back_to_back(session: &mut dyn Session, (next, slots): (&mut usize, usize), latencies: &mut [u64]) -> Result<u64> {
+    let mut slot = *next;
+    let start = Instant::now();
+    let mut last = start;
+    for latency in latencies {
+        session.run_slot(slot)?;
+        slot += 1;
+        if slot == slots {
+            slot = 0;
+        }
+        let now = Instant::now();
+        *latency = (now - last).as_nanos() as u64;
+        last = now;
+    }
+    *next = slot;
+    Ok((last - start).as_nanos() as u64)
+}
+
+/// Waits for each arrival asleep, as a server does, and runs; gives the wall time in nanoseconds. A request that arrives while
+/// another runs waits, and its latency says so (else a slow run would hide those that it held up). It allocates nothing.
+fn answer(session: &mut dyn Session, (next, slots): (&mut usize, usize), arrivals: &[Duration], latencies: &mut [u64]) -> Result<u64> {
+    let start = Instant::now();
+    for (latency, arrival) in latencies.iter_mut().zip(arrivals) {
+        while let Some(early) = arrival.checked_sub(start.elapsed()).filter(|e| !e.is_zero()) {
+            std::thread::sleep(early);
+        }
+        session.run_slot(*next)?;
+        *next = (*next + 1) % slots;
+        *latency = start.elapsed().saturating_sub(*arrival).as_nanos() as u64;
+    }
+    Ok(start.elapsed().as_nanos() as u64)
+}
+
 /// CPU time of all threads of this process, nanoseconds.
 fn cpu_ns() -> u64 {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -218,4 +229,53 @@ fn memory() -> Memory {
         Bytes(kib.unwrap_or(0) * 1024)
     };
     Memory { peak: field("VmHWM"), now: field("VmRSS") }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::sys::counting::allocations;
+    use crate::tensor::Tensor;
+
+    /// Remembers the last slots that it ran.
+    struct Recorder([usize; 4], u64);
+
+    impl Session for Recorder {
+        fn inputs(&self) -> &[Spec] {
+            &[]
+        }
+
+        fn outputs(&self) -> &[Spec] {
+            &[]
+        }
+
+        fn prepare(&mut self, _: &[Vec<Tensor>]) -> Result<()> {
+            Ok(())
+        }
+
+        fn run_slot(&mut self, slot: usize) -> Result<()> {
+            self.0.rotate_left(1);
+            self.0[3] = slot;
+            self.1 += 1;
+            Ok(())
+        }
+
+        fn infer(&mut self, _: &[Tensor]) -> Result<Vec<Tensor>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn the_timed_loops_allocate_nothing_and_turn_the_inputs() {
+        let mut session = Recorder([0; 4], 0);
+        let (mut next, mut latencies) = (1, vec![u64::MAX; 1000]);
+        let (wall, asked) = allocations(|| back_to_back(&mut session, (&mut next, 3), &mut latencies));
+        assert_eq!((asked, session.0, session.1, next), (0, [1, 2, 0, 1], 1000, 2));
+        assert_eq!(latencies.iter().sum::<u64>(), wall.unwrap());
+        let arrivals: Vec<Duration> = (0..1000).map(|i| Duration::from_micros(2 * i)).collect();
+        let (wall, asked) = allocations(|| answer(&mut session, (&mut next, 3), &arrivals, &mut latencies));
+        assert_eq!((asked, session.0, session.1), (0, [2, 0, 1, 2], 2000));
+        assert!(wall.unwrap() >= 1_998_000 && latencies.iter().all(|&ns| ns < u64::MAX));
+    }
 }

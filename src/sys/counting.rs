@@ -1,4 +1,6 @@
-//! Counts what a thread allocates, so that a test can bound what reading a file takes.
+//! Counts what a thread allocates, so that tests can bound it. Not part of the library: its unit tests and the integration tests
+//! (`tests/it`) each include this file.
+#![allow(dead_code, reason = "neither uses all of it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -12,9 +14,14 @@ thread_local! {
     /// Bytes that this thread holds; negative when it freed what others allocated.
     static HELD: Cell<i64> = const { Cell::new(0) };
     static PEAK: Cell<i64> = const { Cell::new(0) };
+    /// How often it asked for memory.
+    static ASKED: Cell<u64> = const { Cell::new(0) };
 }
 
 fn count(change: i64) {
+    if change > 0 {
+        let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
+    }
     // A thread that ends may free memory after its counters are gone.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + change);
@@ -55,6 +62,19 @@ pub(crate) fn peak<T>(f: impl FnOnce() -> T) -> (T, usize) {
     PEAK.set(before);
     let result = f();
     (result, usize::try_from(PEAK.get() - before).unwrap_or(0))
+}
+
+/// Runs `f` and returns what it gave, and how often this thread asked for memory meanwhile.
+pub(crate) fn allocations<T>(f: impl FnOnce() -> T) -> (T, u64) {
+    let before = ASKED.get();
+    let result = f();
+    (result, ASKED.get() - before)
+}
+
+#[test]
+fn each_request_is_counted() {
+    let (kept, asked) = allocations(|| (Box::new(1u64), vec![0u8; 100]));
+    assert_eq!((asked, allocations(|| drop(kept)).1), (2, 0));
 }
 
 #[test]
