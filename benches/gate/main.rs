@@ -41,6 +41,8 @@ const CHANGES: [(&str, Change); 5] =
     [("nothing", (1.0, 1.0)), ("energy +2 %", (1.02, 1.0)), ("+5 %", (1.05, 1.0)), ("latency +2 %", (1.0, 1.02)), ("+5 %", (1.0, 1.05))];
 
 fn main() -> Result<()> {
+    // `--real` runs models in children of this program.
+    joulefront::runner::init();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--real", n] => real::alarms(n.parse().map_err(|_| Error::bad_input(format!("`{n}` is not a number of runs")))?),
