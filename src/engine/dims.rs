@@ -26,7 +26,9 @@ pub fn with_batch<'a>(options: &LoadOptions, inputs: impl IntoIterator<Item = &'
 }
 
 /// The shape of input `name` with numbers for all of `dims`: the first one is the batch, the others take the values that
-/// the options give to their names, or stand in their places in a whole shape.
+/// the options give to their names, or stand in their places in a whole shape. An input whose first dimension is a number other
+/// than the batch, or is not stated, is no batch if the options give its whole shape: every run takes all of it (the state of a
+/// recurrent network, for instance).
 ///
 /// ```
 /// use joulefront::engine::{LoadOptions, dims::{Dim, fix}};
@@ -39,20 +41,24 @@ pub fn with_batch<'a>(options: &LoadOptions, inputs: impl IntoIterator<Item = &'
 /// The file fixes another batch, or a dimension has no value.
 pub fn fix(name: &str, dims: &[Dim], options: &LoadOptions) -> Result<Vec<usize>> {
     let whole = options.shapes.get(name);
-    if let Some(&n) = whole.and_then(|shape| shape.first()).filter(|&&n| n != options.batch) {
+    let batched = matches!(dims.first(), Some(Dim::Symbol(_)));
+    if let Some(&n) = whole.and_then(|shape| shape.first()).filter(|&&n| n != options.batch && batched) {
         return Err(Error::bad_input(format!("input `{name}` is given {n} samples, {} samples per run were asked for", options.batch))
             .hint(format!("run it with `--batch {n}`")));
     }
     dims.iter()
         .enumerate()
         .map(|(axis, dim)| match dim {
-            Dim::Fixed(n) if axis == 0 && *n != options.batch => Err(Error::bad_input(format!(
+            Dim::Fixed(n) if axis == 0 && *n != options.batch && whole.is_none() => Err(Error::bad_input(format!(
                 "input `{name}` is fixed to batches of {n} in the file, {} samples per run were asked for",
                 options.batch
             ))
-            .hint(format!("run it with batch {n}, or export the model with a symbolic batch"))),
+            .hint(format!(
+                "run it with batch {n}, export the model with a symbolic batch, or give the whole shape with `--shape {name}=…` if that \
+                 dimension is no batch"
+            ))),
             Dim::Fixed(n) => Ok(*n),
-            _ if axis == 0 => Ok(options.batch),
+            _ if axis == 0 && whole.is_none_or(|_| batched) => Ok(options.batch),
             _ if whole.is_some_and(|shape| axis < shape.len()) => Ok(whole.map_or(0, |shape| shape[axis])),
             Dim::Symbol(symbol) => options.dims.get(symbol).copied().ok_or_else(|| unknown(name, axis, &format!("is `{symbol}`"), symbol)),
             Dim::Unknown => Err(unknown(name, axis, "is not stated", name)),
@@ -87,8 +93,12 @@ mod tests {
         let whole = LoadOptions { shapes: [("x".to_owned(), vec![3, 6, 9])].into(), ..options };
         assert_eq!(fix("x", &[Dim::Unknown, Dim::Unknown], &whole).unwrap(), [3, 6]);
         assert_eq!(fix("x", &[symbol("N"), Dim::Fixed(2), symbol("L")], &whole).unwrap(), [3, 2, 9]);
-        let other = fix("x", &[Dim::Unknown], &LoadOptions { batch: 1, ..whole }).unwrap_err().to_string();
+        let one = LoadOptions { batch: 1, ..whole };
+        let other = fix("x", &[symbol("N")], &one).unwrap_err().to_string();
         assert_eq!(other, "input `x` is given 3 samples, 1 samples per run were asked for");
+        // No batch: the state of a recurrent network.
+        assert_eq!(fix("x", &[Dim::Fixed(3), Dim::Fixed(1), symbol("H")], &one).unwrap(), [3, 1, 9]);
+        assert_eq!(fix("x", &[Dim::Unknown, Dim::Unknown], &one).unwrap(), [3, 6]);
     }
 
     #[test]
