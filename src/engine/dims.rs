@@ -25,6 +25,31 @@ pub fn with_batch<'a>(options: &LoadOptions, inputs: impl IntoIterator<Item = &'
     options
 }
 
+/// The shapes of all inputs, names with what the file states, by [`fix`]. Figures for one sample are those of a run divided by the
+/// batch, so the inputs must show that a run takes that many: by a symbolic first dimension; or, where a file fixes everything, by
+/// the first dimension of each input, which for a batch of 1 that of one input shows (the others are a state, say).
+///
+/// # Errors
+/// As [`fix`], or nothing shows the batch.
+pub fn fix_all(inputs: &[(&str, &[Dim])], options: &LoadOptions) -> Result<Vec<Vec<usize>>> {
+    let options = with_batch(options, inputs.iter().map(|(_, dims)| *dims));
+    let shapes: Vec<Vec<usize>> = inputs.iter().map(|(name, dims)| fix(name, dims, &options)).collect::<Result<_>>()?;
+    let symbolic = inputs.iter().any(|(_, dims)| matches!(dims.first(), Some(Dim::Symbol(_))));
+    let firsts: Vec<usize> = shapes.iter().filter_map(|shape| shape.first().copied()).collect();
+    let shown = match options.batch {
+        1 => firsts.is_empty() || firsts.contains(&1),
+        batch => !firsts.is_empty() && firsts.iter().all(|&n| n == batch),
+    };
+    if symbolic || shown {
+        return Ok(shapes);
+    }
+    Err(Error::bad_input(format!(
+        "the inputs, with {firsts:?} as first dimensions, do not show that a run takes {} samples, so figures for one sample would be wrong",
+        options.batch
+    ))
+    .hint("run it with the batch that the file fixes, or export the model with a symbolic batch"))
+}
+
 /// The shape of input `name` with numbers for all of `dims`: the first one is the batch, the others take the values that
 /// the options give to their names, or stand in their places in a whole shape. An input whose first dimension is a number other
 /// than the batch, or is not stated, is no batch if the options give its whole shape: every run takes all of it (the state of a
@@ -99,6 +124,28 @@ mod tests {
         // No batch: the state of a recurrent network.
         assert_eq!(fix("x", &[Dim::Fixed(3), Dim::Fixed(1), symbol("H")], &one).unwrap(), [3, 1, 9]);
         assert_eq!(fix("x", &[Dim::Unknown, Dim::Unknown], &one).unwrap(), [3, 6]);
+    }
+
+    #[test]
+    fn a_batch_that_no_input_shows_is_refused() {
+        let fixed = |shape: &[usize]| shape.iter().map(|&n| Dim::Fixed(n)).collect::<Vec<_>>();
+        let (sound, state, named) = (fixed(&[1, 576]), fixed(&[2, 1, 128]), vec![symbol("N"), Dim::Fixed(576)]);
+        let given = |batch| LoadOptions {
+            batch,
+            shapes: [("sound".to_owned(), vec![1, 576]), ("state".to_owned(), vec![2, 1, 128])].into(),
+            ..LoadOptions::default()
+        };
+        let both: [(&str, &[Dim]); 2] = [("sound", &sound), ("state", &state)];
+        assert_eq!(fix_all(&both, &given(1)).unwrap(), [vec![1, 576], vec![2, 1, 128]]);
+        // Neither four samples nor two: the state has two layers.
+        for batch in [2, 4] {
+            let refused = fix_all(&both, &given(batch)).unwrap_err().to_string();
+            assert!(refused.contains(&format!("[1, 2] as first dimensions, do not show that a run takes {batch} samples")), "{refused}");
+        }
+        assert!(fix_all(&[("state", &state)], &given(1)).is_err());
+        let open = LoadOptions { shapes: [("state".to_owned(), vec![2, 1, 128])].into(), ..given(4) };
+        assert_eq!(fix_all(&[("x", &named), ("state", &state)], &open).unwrap(), [vec![4, 576], vec![2, 1, 128]]);
+        assert!(fix_all(&[("scalar", &[])], &given(1)).is_ok() && fix_all(&[("scalar", &[])], &given(2)).is_err());
     }
 
     #[test]

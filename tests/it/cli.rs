@@ -229,6 +229,14 @@ fn an_input_that_is_no_batch_is_given_whole() {
     bench(&[]).refused(2, &["`state` is fixed to batches of 2", "--shape state="]);
     let row = &bench(&["--shape", "state=2x1x3"]).json()["results"][0];
     assert!(row["energy_j"].as_f64().unwrap() > 0.0 && row["macs"] == 9, "{row}");
+    // Nothing in this file takes two samples, so a run must not count as two.
+    let mut b = zoo::Build::bare(17);
+    let (x, state) = (b.input("x", "1,3"), b.input("state", "2,1,3"));
+    let y = b.node("Add", &[&x, &state], &[]);
+    std::fs::write(&file, b.creature("fixed state", &[(&y, DType::F32, "2,1,3")]).bytes).unwrap();
+    let whole = ["--shape", "x=1x3", "--shape", "state=2x1x3"];
+    assert!(bench(&whole).json()["results"][0]["energy_j"].as_f64().unwrap() > 0.0);
+    bench(&[&whole[..], &["--batch", "2"]].concat()).refused(2, &["do not show that a run takes 2 samples"]);
 }
 
 #[test]
