@@ -17,6 +17,7 @@ use joulefront::runner::{Job, Program, Runner};
 use joulefront::tensor::{Data, Tensor};
 use joulefront::{Error, Result};
 use protobuf::Message;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -157,22 +158,19 @@ fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
 }
 
 fn runs_in_tract(file: &Path, model: &Model, inputs: &[Tensor]) -> Result<&'static str> {
-    let shapes = Graph::new(model).inputs().zip(inputs).map(|(input, given)| (input.name().to_owned(), given.shape().to_vec())).collect();
-    let job = Job {
-        model: file.to_owned(),
-        engine: "tract".into(),
-        options: LoadOptions {
-            batch: inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1).max(1),
-            shapes,
-            ..LoadOptions::default()
-        },
-        cpus: Vec::new(),
-        timeout: Duration::from_secs(60),
+    let shapes: BTreeMap<String, Vec<usize>> =
+        Graph::new(model).inputs().zip(inputs).map(|(input, given)| (input.name().to_owned(), given.shape().to_vec())).collect();
+    let first = inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1).max(1);
+    let run = |batch| -> Result<&'static str> {
+        let options = LoadOptions { batch, shapes: shapes.clone(), ..LoadOptions::default() };
+        let job = Job { model: file.to_owned(), engine: "tract".into(), options, cpus: Vec::new(), timeout: Duration::from_secs(60) };
+        let mut runner = Runner::spawn(&Program::find()?, &job)?;
+        runner.prepare(&[inputs.to_vec()])?;
+        runner.run(1)?;
+        Ok("runs")
     };
-    let mut runner = Runner::spawn(&Program::find()?, &job)?;
-    runner.prepare(&[inputs.to_vec()])?;
-    runner.run(1)?;
-    Ok("runs")
+    // What comes first may be a sequence and no batch.
+    run(first).or_else(|refused| if first == 1 { Err(refused) } else { run(1).map_err(|_| refused) })
 }
 
 /// Inputs, and the outputs that belong to them where they are stored too.

@@ -206,11 +206,10 @@ fn split_name(data: &Dataset) -> &'static str {
 
 /// Real samples where there is a dataset, else seeded random numbers of the model's shapes.
 fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, engine: &str, options: &LoadOptions) -> Result<Vec<Tensor>> {
-    let count = ROTATION * options.batch;
     match data {
         Some((data, inputs)) => {
             let split = data.split(split_name(data))?;
-            split.batches(inputs, 0..split.len().min(count))
+            split.batches(inputs, 0..split.len().min(ROTATION * options.batch))
         }
         None => {
             engine::by_name(engine)?;
@@ -222,7 +221,7 @@ fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, e
                 timeout: args.timeout.into(),
             };
             match Runner::spawn(&Program::find()?, &job) {
-                Ok(runner) => made_up(runner.inputs(), count, args.seed),
+                Ok(runner) => made_up(runner.inputs(), ROTATION, args.seed),
                 // It will fail again where it is measured, and then ends only itself.
                 Err(e) if e.kind() == ErrorKind::Engine => Ok(Vec::new()),
                 Err(e) => Err(e.context(format!("`{}`", file.path.display()))),

@@ -61,13 +61,18 @@ impl ModelFile {
     /// Parameters, multiply–adds, bits and sparsity of one sample, with the numbers that an engine gets for open dimensions.
     pub(super) fn totals(&self, options: &LoadOptions) -> Result<Totals> {
         let symbols = options.dims.iter().map(|(name, n)| format!("{name}={n}"));
+        let graph = Graph::new(&self.model);
+        // What the file fixes stays as it is, and so does a first dimension that is no batch.
+        let fixes = |name: &str| {
+            graph.inputs().any(|i| i.name() == name && i.type_.tensor_type.shape.dim.first().is_some_and(|d| d.dim_value() > 0))
+        };
         let shapes = options.shapes.iter().map(|(name, shape)| {
-            let one = [1].iter().chain(shape.iter().skip(1)).map(usize::to_string).collect::<Vec<_>>();
-            format!("{name}={}", one.join("x"))
+            let batched = shape.first() == Some(&options.batch) && !fixes(name);
+            let numbers = shape.iter().enumerate().map(|(axis, &n)| if axis == 0 && batched { 1 } else { n });
+            format!("{name}={}", numbers.map(|n| n.to_string()).collect::<Vec<_>>().join("x"))
         });
         let given = symbols.chain(shapes).map(|g| g.parse()).collect::<Result<Vec<_>>>()?;
         let facts = Facts::infer_with(&self.model, &given.into_iter().fold(Dims::batch(1), Dims::with))?;
-        let graph = Graph::new(&self.model);
         totals(&graph, &layers(&graph, &facts)?)
     }
 

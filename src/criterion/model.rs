@@ -41,9 +41,9 @@ impl OnnxFile {
             let mut session = by_name(engine)?.load(Source::Path(path), options)?;
             let invented = match samples {
                 Some(_) => Vec::new(),
-                None => made_up(session.inputs(), INPUTS * options.batch, 0)?,
+                None => made_up(session.inputs(), INPUTS, 0)?,
             };
-            let slots = rotation(samples.unwrap_or(&invented), options.batch)?;
+            let slots = rotation(samples.unwrap_or(&invented), session.inputs())?;
             session.prepare(&slots)?;
             session.run_slot(0)?;
             Ok((session, slots.len()))

@@ -38,7 +38,8 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Values of symbolic dimensions other than the batch, by name.
     pub dims: BTreeMap<String, usize>,
-    /// Whole shapes of inputs by name, the batch first, for dimensions without a name. What the file fixes stays what it is.
+    /// Whole shapes of inputs by name, for dimensions without a name and for inputs that are no batch ([`dims::fix`]). What the
+    /// file fixes stays what it is.
     pub shapes: BTreeMap<String, Vec<usize>>,
 }
 

@@ -1,6 +1,6 @@
 //! The tract engine.
 
-use super::dims::{Dim, fix, with_batch};
+use super::dims::{Dim, fix_all};
 use super::refusal::explain;
 use super::{Engine, LoadOptions, Session, Source, Spec, check_inputs};
 use crate::tensor::{DType, Data, Tensor};
@@ -81,10 +81,10 @@ fn fixed(source: Source<'_>, options: &LoadOptions) -> Result<(InferenceModel, V
         let dtype = dtype(datum).ok_or_else(|| Error::bad_input(format!("input `{name}` has the unsupported type {datum:?}")))?;
         stated.push((name, datum, dtype, fact.shape.dims().map(dim).collect::<Vec<Dim>>()));
     }
-    let options = with_batch(options, stated.iter().map(|(.., dims)| dims.as_slice()));
+    let inputs: Vec<(&str, &[Dim])> = stated.iter().map(|(name, .., dims)| (name.as_str(), dims.as_slice())).collect();
+    let shapes = fix_all(&inputs, options)?;
     let mut specs = Vec::with_capacity(stated.len());
-    for (index, (name, datum, dtype, dims)) in stated.into_iter().enumerate() {
-        let shape = fix(&name, &dims, &options)?;
+    for (index, ((name, datum, dtype, _), shape)) in stated.into_iter().zip(shapes).enumerate() {
         let fact = InferenceFact::dt_shape(datum, shape.as_slice());
         model.set_input_fact(index, fact).map_err(|e| refused(&e))?;
         specs.push(Spec { name, dtype, shape });

@@ -46,7 +46,7 @@ impl<'a> Machine<'a> {
             timeout: self.timeout,
         };
         let mut runner = Runner::spawn(self.program, &job)?;
-        let rotation = rotation(&subject.samples, subject.options.batch)?;
+        let rotation = rotation(&subject.samples, runner.inputs())?;
         runner.prepare(&rotation[..rotation.len().min(slots)])?;
         Ok(Box::new(runner))
     }

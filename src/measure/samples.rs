@@ -10,33 +10,39 @@ use rand_chacha::ChaCha8Rng;
 /// Bytes of inputs that are kept: they count in the process's peak memory and wash through its caches.
 const MOST_BYTES: usize = 4 << 20;
 
-/// Cuts `samples` (one tensor per model input, samples first) into batches for the slots of a rotation: as many as there are
-/// full batches, up to 64 slots and 4 MiB, at least one. Fewer samples than a batch are repeated.
+/// Cuts `samples` (one tensor per input, samples first) into slots of a rotation, each with what one run of the model takes:
+/// `inputs` as they are loaded, with the batch as first dimension. There are as many slots as full runs, up to 64 slots and 4 MiB,
+/// at least one. Fewer samples than a run takes are repeated.
 ///
 /// ```
-/// use joulefront::{measure::rotation, tensor::Tensor};
+/// use joulefront::{engine::Spec, measure::rotation, tensor::{DType, Tensor}};
 /// # fn main() -> joulefront::Result<()> {
-/// let slots = rotation(&[Tensor::f32([3, 1], vec![1.0, 2.0, 3.0])?], 2)?;
+/// let input = Spec { name: "x".into(), dtype: DType::F32, shape: vec![2, 1] };
+/// let slots = rotation(&[Tensor::f32([3, 1], vec![1.0, 2.0, 3.0])?], &[input])?;
 /// assert_eq!(slots, [[Tensor::f32([2, 1], vec![1.0, 2.0])?]]);
 /// # Ok(()) }
 /// ```
 ///
 /// # Errors
-/// There are no samples, or the inputs differ in their number.
-pub fn rotation(samples: &[Tensor], batch: usize) -> Result<Vec<Vec<Tensor>>> {
-    let counts: Vec<usize> = samples.iter().map(|t| t.shape().first().copied().unwrap_or(0)).collect();
-    let count = counts.first().copied().unwrap_or(0);
-    if count == 0 || batch == 0 || counts.iter().any(|&n| n != count) {
-        return Err(Error::bad_input(format!("samples {counts:?} per input and a batch of {batch} make no inputs to run over")));
+/// There are no samples, or not the same number of runs for all inputs.
+pub fn rotation(samples: &[Tensor], inputs: &[Spec]) -> Result<Vec<Vec<Tensor>>> {
+    let rows = |shape: &[usize]| shape.first().copied().unwrap_or(0);
+    // For each input, the samples that there are and those that a run takes.
+    let counts: Vec<(usize, usize)> = samples.iter().zip(inputs).map(|(t, spec)| (rows(t.shape()), rows(&spec.shape))).collect();
+    let (count, batch) = counts.first().copied().unwrap_or((0, 0));
+    let fits = |&(n, each): &(usize, usize)| n > 0 && each > 0 && n * batch == count * each;
+    if samples.len() != inputs.len() || counts.is_empty() || !counts.iter().all(fits) {
+        let [there, taken]: [Vec<usize>; 2] = [counts.iter().map(|c| c.0).collect(), counts.iter().map(|c| c.1).collect()];
+        return Err(Error::bad_input(format!("samples {there:?} per input make no runs of a model that takes {taken:?}"))
+            .hint("give a dataset with the same number of runs for each input"));
     }
-    let bytes: usize = samples.iter().map(|t| t.len() / count * t.dtype().size() * batch).sum();
+    let bytes = inputs.iter().map(Spec::bytes).fold(0, usize::saturating_add);
     let slots = (count / batch).min(MAX_SLOTS).min(MOST_BYTES / bytes.max(1)).max(1);
-    (0..slots)
-        .map(|slot| {
-            let rows: Vec<usize> = (slot * batch..(slot + 1) * batch).map(|row| row % count).collect();
-            samples.iter().map(|t| pick(t, &rows)).collect()
-        })
-        .collect()
+    let slot = |slot: usize| {
+        let rows = |&(n, each): &(usize, usize)| (slot * each..(slot + 1) * each).map(|row| row % n).collect::<Vec<_>>();
+        samples.iter().zip(&counts).map(|(t, count)| pick(t, &rows(count))).collect()
+    };
+    (0..slots).map(slot).collect()
 }
 
 /// The given rows along the first dimension.
@@ -49,18 +55,18 @@ fn pick(t: &Tensor, rows: &[usize]) -> Result<Tensor> {
     Tensor::new([&[rows.len()], &t.shape()[1..]].concat(), data)
 }
 
-/// Samples for a model without a dataset: floats from 0 to 1, integers 0 and 1 (so that they are valid indices), the same for
+/// Samples for `runs` runs of a model without a dataset: floats from 0 to 1, integers 0 and 1 (so that they are valid indices), the same for
 /// the same seed. Zeros would flatter engines: many kernels and CPUs are faster on them.
 ///
 /// # Errors
-/// An input has no batch dimension.
-pub fn made_up(inputs: &[Spec], count: usize, seed: u64) -> Result<Vec<Tensor>> {
+/// An input is a scalar.
+pub fn made_up(inputs: &[Spec], runs: usize, seed: u64) -> Result<Vec<Tensor>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut tensor = |spec: &Spec| {
-        let Some(each) = spec.shape.get(1..) else {
+        let [batch, each @ ..] = &spec.shape[..] else {
             return Err(Error::bad_input(format!("input `{}` is a scalar: give a dataset with `--data`", spec.name)));
         };
-        let shape = [&[count], each].concat();
+        let shape = [&[runs * batch], each].concat();
         let n: usize = shape.iter().product();
         let mut bit = || rng.random_range(0..2u8);
         let data = match spec.dtype {
@@ -92,17 +98,32 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
+    fn input(shape: &[usize]) -> Spec {
+        Spec { name: "x".into(), dtype: DType::F32, shape: shape.to_vec() }
+    }
+
     #[test]
     fn batches_are_cut_in_order_and_few_samples_repeat() {
         let t = |shape: [usize; 2], v: &[f32]| Tensor::f32(shape, v.to_vec()).unwrap();
         let samples = t([3, 2], &[1., 2., 3., 4., 5., 6.]);
-        assert_eq!(rotation(std::slice::from_ref(&samples), 1).unwrap().len(), 3);
-        assert_eq!(rotation(&[samples], 4).unwrap(), [[t([4, 2], &[1., 2., 3., 4., 5., 6., 1., 2.])]]);
+        assert_eq!(rotation(std::slice::from_ref(&samples), &[input(&[1, 2])]).unwrap().len(), 3);
+        assert_eq!(rotation(&[samples], &[input(&[4, 2])]).unwrap(), [[t([4, 2], &[1., 2., 3., 4., 5., 6., 1., 2.])]]);
         let many = Tensor::f32([200, 1], vec![0.0; 200]).unwrap();
-        assert_eq!(rotation(std::slice::from_ref(&many), 1).unwrap().len(), MAX_SLOTS);
+        assert_eq!(rotation(&[many], &[input(&[1, 1])]).unwrap().len(), MAX_SLOTS);
         let large = Tensor::f32([8, 1 << 19], vec![0.0; 8 << 19]).unwrap();
-        assert_eq!(rotation(&[large], 1).unwrap().len(), 2);
-        assert!(rotation(&[], 1).is_err());
+        assert_eq!(rotation(&[large], &[input(&[1, 1 << 19])]).unwrap().len(), 2);
+        assert!(rotation(&[], &[]).is_err());
+    }
+
+    #[test]
+    fn inputs_may_take_different_numbers_of_rows() {
+        let (one, two) = (input(&[1, 3]), input(&[2, 1]));
+        let samples = made_up(&[one.clone(), two.clone()], 5, 0).unwrap();
+        assert_eq!((samples[0].shape(), samples[1].shape()), (&[5, 3][..], &[10, 1][..]));
+        let slots = rotation(&samples, &[one.clone(), two.clone()]).unwrap();
+        assert_eq!((slots.len(), slots[4][1].as_f32().unwrap()), (5, &samples[1].as_f32().unwrap()[8..]));
+        let uneven = rotation(&[samples[0].clone(), samples[0].clone()], &[one, two]).unwrap_err().to_string();
+        assert_eq!(uneven, "samples [5, 5] per input make no runs of a model that takes [1, 2]");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::support::{joulefront, model, ran, repository, small_data};
 use crate::zoo;
+use joulefront::tensor::DType;
 use std::process::{Command, Stdio};
 
 /// Snapshot of stdout with the exit code; the version of the package may change freely.
@@ -210,6 +211,33 @@ fn open_dimensions_are_given_on_the_command_line() {
     bench(&["--shape", "U=90"]).refused(2, &["no open dimension `U`", "[N, 1, T]"]);
     let macs = |shape: &str| bench(&["--shape", shape]).json()["results"][0]["macs"].as_u64().unwrap();
     assert!(macs("wave=1x1x180") > macs("T=90"));
+}
+
+/// The state of a recurrent network has its layers first: every run takes all of it.
+#[test]
+fn an_input_that_is_no_batch_is_given_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut b = zoo::Build::bare(17);
+    let (x, state) = (b.input("x", "N=1,3"), b.input("state", "2,1,3"));
+    let y = b.matmul(&x, 3, 3);
+    let y = b.node("Add", &[&y, &state], &[]);
+    let file = folder.path().join("state.onnx");
+    std::fs::write(&file, b.creature("state", &[(&y, DType::F32, "2,N,3")]).bytes).unwrap();
+    let bench = |more: &[&str]| {
+        let fixed = ["bench", file.to_str().unwrap(), "--processes", "2", "--window", "5ms", "--disturbance", "100%", "--quiet", "--json"];
+        joulefront(&[&fixed[..], more].concat())
+    };
+    bench(&[]).refused(2, &["`state` is fixed to batches of 2", "--shape state="]);
+    let row = &bench(&["--shape", "state=2x1x3"]).json()["results"][0];
+    assert!(row["energy_j"].as_f64().unwrap() > 0.0 && row["macs"] == 9, "{row}");
+    // Nothing in this file takes two samples, so a run must not count as two.
+    let mut b = zoo::Build::bare(17);
+    let (x, state) = (b.input("x", "1,3"), b.input("state", "2,1,3"));
+    let y = b.node("Add", &[&x, &state], &[]);
+    std::fs::write(&file, b.creature("fixed state", &[(&y, DType::F32, "2,1,3")]).bytes).unwrap();
+    let whole = ["--shape", "x=1x3", "--shape", "state=2x1x3"];
+    assert!(bench(&whole).json()["results"][0]["energy_j"].as_f64().unwrap() > 0.0);
+    bench(&[&whole[..], &["--batch", "2"]].concat()).refused(2, &["do not show that a run takes 2 samples"]);
 }
 
 #[test]
