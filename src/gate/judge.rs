@@ -1,5 +1,7 @@
 //! The verdicts: a run against the runs of a baseline that it may be compared with.
 
+mod remarks;
+
 use super::conditions::{Difference, State, differences};
 use super::metric::{Better, Metric};
 use super::noise::{Noise, one_sided, welch, within};
@@ -7,7 +9,7 @@ use super::outcome::Outcome;
 use super::run::{Case, CaseKey, Run};
 use super::store::Saved;
 use crate::energy::Kind;
-use crate::stats::{Confidence, Interval, Verdict, trend, wilson_at};
+use crate::stats::{Confidence, Interval, Verdict, wilson_at};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +19,6 @@ pub const ENOUGH_DEGREES: usize = 4;
 
 /// Until then only increases of at least that share are called.
 pub const PROVISIONAL: f64 = 0.2;
-
-/// A change of a state's runs in all, below which a trend is not worth a remark.
-const NOTICEABLE: f64 = 0.02;
 
 /// What is called, and what is not worth calling.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +59,8 @@ pub enum Basis {
     New,
     /// One of the sides has no figure.
     NotMeasured,
+    /// Others used the machine while the run was measured, or all runs of the baseline: that is no evidence.
+    Disturbed,
     /// Figures without noise.
     Exact,
     /// Counts of right answers.
@@ -140,14 +141,14 @@ impl<'a> History<'a> {
 
     /// Figures of the newest state.
     fn baseline(&self, metric: Metric) -> Vec<f64> {
-        self.newest().iter().filter_map(|(_, case)| metric.value(case)).collect()
+        self.newest().iter().filter_map(|(_, case)| metric.undisturbed(case)).collect()
     }
 
     /// Learnt from all runs that follow each other in one state.
     fn noise(&self, metric: Metric) -> Option<Noise> {
         let mut groups: Vec<(State, Vec<f64>)> = Vec::new();
         for (run, case) in &self.runs {
-            let (state, value) = (State::of(run, case), metric.value(case));
+            let (state, value) = (State::of(run, case), metric.undisturbed(case));
             match groups.last_mut().filter(|(last, _)| *last == state) {
                 Some((_, values)) => values.extend(value),
                 None => groups.push((state, value.into_iter().collect())),
@@ -185,7 +186,7 @@ pub fn judge(name: &str, saved: &[Saved], runs: &[Run], rules: &Rules) -> Result
     }
     let compared = |(case, history): &(&Case, Option<History<'_>>)| {
         let Some(history) = history else { return 0 };
-        let counts = |m: &&Metric| **m != Metric::Size && m.value(case).is_some() && !history.baseline(**m).is_empty();
+        let counts = |m: &&Metric| **m != Metric::Size && m.undisturbed(case).is_some() && !history.baseline(**m).is_empty();
         rules.gated.iter().filter(counts).count()
     };
     let confidence = one_sided(histories.iter().map(compared).sum());
@@ -195,7 +196,8 @@ pub fn judge(name: &str, saved: &[Saved], runs: &[Run], rules: &Rules) -> Result
             outcome.findings.extend(finding(&same, history.as_ref(), metric, rules, confidence));
         }
         if let Some(history) = history {
-            remarks(&mut outcome, case.key.short(), history, &State::of(first, case), saved.len());
+            remarks::disturbances(&mut outcome, &same, history);
+            remarks::changes(&mut outcome, case.key.short(), history, &State::of(first, case), saved.len());
         }
     }
     Ok(outcome)
@@ -226,24 +228,31 @@ fn list(differences: &[Difference]) -> String {
 /// `None` for a metric that neither side has.
 fn finding(cases: &[&Case], history: Option<&History<'_>>, metric: Metric, rules: &Rules, confidence: Confidence) -> Option<Finding> {
     let case = cases.first()?;
+    let quiet: Vec<&Case> = cases.iter().copied().filter(|c| metric.undisturbed(c).is_some()).collect();
+    let cases = if quiet.is_empty() { cases } else { &quiet[..] };
     let now: Vec<f64> = cases.iter().filter_map(|c| metric.value(c)).collect();
     let before = history.map_or_else(Vec::new, |h| h.baseline(metric));
     let mut finding = Finding {
         key: case.key.clone(),
         metric,
         gated: rules.gated.contains(&metric),
-        baseline: geometric(&before),
-        now: geometric(&now),
+        baseline: centre(&before),
+        now: centre(&now),
         change: None,
         limit: None,
-        basis: if history.is_some() { Basis::NotMeasured } else { Basis::New },
+        basis: match history {
+            None => Basis::New,
+            Some(_) if quiet.is_empty() && !now.is_empty() => Basis::Disturbed,
+            Some(h) if before.is_empty() && h.newest().iter().any(|(_, c)| metric.value(c).is_some()) => Basis::Disturbed,
+            Some(_) => Basis::NotMeasured,
+        },
         verdict: Verdict::Undecided,
         kind: case.measurement.energy.as_ref().map(|e| e.kind).filter(|_| metric == Metric::Energy),
     };
     if now.is_empty() && before.is_empty() {
         return None;
     }
-    let Some(history) = history.filter(|_| !now.is_empty() && !before.is_empty()) else { return Some(finding) };
+    let Some(history) = history.filter(|_| !quiet.is_empty() && !before.is_empty()) else { return Some(finding) };
     match metric {
         Metric::Accuracy => accuracy(&mut finding, case, history, rules, confidence),
         Metric::Size => {
@@ -256,8 +265,8 @@ fn finding(cases: &[&Case], history: Option<&History<'_>>, metric: Metric, rules
     Some(finding)
 }
 
-fn geometric(values: &[f64]) -> Option<f64> {
-    super::noise::mean_log(values).map(f64::exp)
+fn centre(values: &[f64]) -> Option<f64> {
+    super::noise::median_log(values).map(f64::exp)
 }
 
 /// A cost that scatters.
@@ -337,33 +346,6 @@ fn accuracy(f: &mut Finding, case: &Case, history: &History<'_>, rules: &Rules, 
         () if lo > -floor || (same_model && value == 0.0) => Verdict::Same,
         () => Verdict::Undecided,
     };
-}
-
-/// What a reader should know of the history.
-fn remarks(outcome: &mut Outcome, name: String, history: &History<'_>, now: &State, saved: usize) {
-    let others = saved - history.runs.len();
-    if others > 0 {
-        outcome.notes.push(format!("{name}: {others} of {saved} earlier runs may not be compared with it and are left out"));
-    }
-    if let Some((run, case)) = history.newest().last() {
-        let changed = now.changes(&State::of(run, case));
-        if !changed.is_empty() {
-            outcome.notes.push(format!("{name}: changed since the baseline: {}", changed.join(", ")));
-        }
-    }
-    for metric in [Metric::Energy, Metric::Latency] {
-        let values = history.baseline(metric);
-        let Some(step) = trend(Confidence::P99, &values) else { continue };
-        let change = (1.0 + step).powi(values.len() as i32 - 1) - 1.0;
-        if change.abs() > NOTICEABLE {
-            let way = if change > 0.0 { "rose" } else { "fell" };
-            outcome.notes.push(format!(
-                "{name}: {metric} {way} by {:.1} % over the baseline's {} runs though nothing of it changed: the machine did",
-                100.0 * change.abs(),
-                values.len()
-            ));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -94,6 +94,16 @@ impl Metric {
         (value > 0.0 && value.is_finite()).then_some(value)
     }
 
+    /// Whether it depends on what else the machine does meanwhile.
+    pub fn is_timed(self) -> bool {
+        matches!(self, Metric::Energy | Metric::Latency | Metric::P50 | Metric::P90 | Metric::P99)
+    }
+
+    /// The figure of a case, if it may be compared: times and energies only of a quiet machine.
+    pub(super) fn undisturbed(self, case: &Case) -> Option<f64> {
+        self.value(case).filter(|_| !(self.is_timed() && case.measurement.is_disturbed()))
+    }
+
     /// The figure of each fresh process, where processes have one each. Empty unless there are at least two and all are above zero.
     pub fn per_process(self, case: &Case) -> Vec<f64> {
         let m = &case.measurement;

@@ -74,9 +74,11 @@ impl Outcome {
         let (same, better) = (count(|f| f.verdict == Verdict::Same), count(|f| f.verdict == Verdict::Better));
         let mut words = Vec::new();
         if all > 0 {
-            let open = all - same - better;
+            let disturbed = count(|f| f.basis == Basis::Disturbed);
+            let open = all - same - better - disturbed;
             let against = format!("No regression in {all} gated metrics against `{}`", self.baseline);
-            words.push(format!("{against}: {better} better, {same} shown to be the same, {open} without a call"));
+            let not_judged = if disturbed > 0 { format!(", {disturbed} not judged, for others used the machine") } else { String::new() };
+            words.push(format!("{against}: {better} better, {same} shown to be the same, {open} without a call{not_judged}"));
         } else if new > 0 {
             words.push(format!("Nothing to compare with in `{}` yet", self.baseline));
         }
@@ -157,6 +159,7 @@ pub(super) fn basis(f: &Finding) -> String {
     match f.basis {
         Basis::New => "new".to_owned(),
         Basis::NotMeasured => "not measured".to_owned(),
+        Basis::Disturbed => "disturbed: measure again".to_owned(),
         Basis::Exact => "exact".to_owned(),
         Basis::Samples => "counts".to_owned(),
         Basis::Provisional { runs, degrees } => {
@@ -172,7 +175,7 @@ pub(super) fn basis(f: &Finding) -> String {
 /// The word in tables: that of the verdict, or that it was only recorded.
 pub(super) fn word(f: &Finding) -> String {
     match (f.basis, f.regression()) {
-        (Basis::New | Basis::NotMeasured, _) => "–".to_owned(),
+        (Basis::New | Basis::NotMeasured | Basis::Disturbed, _) => "–".to_owned(),
         (_, true) => "REGRESSION".to_owned(),
         (_, false) => f.verdict.to_string() + if f.gated { "" } else { " (recorded)" },
     }

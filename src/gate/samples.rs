@@ -108,6 +108,7 @@ pub(crate) fn case(model: &str, processes: &[f64]) -> Case {
             rss_before_load: Bytes(9_200_000),
             processes: processes.len() as u64,
             windows: 20,
+            disturbed_windows: 0,
             invalid_windows: Vec::new(),
             inferences: 24_000,
             warnings: Vec::new(),

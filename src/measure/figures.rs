@@ -33,12 +33,26 @@ pub struct Measurement {
     pub processes: u64,
     /// Valid windows.
     pub windows: u64,
+    /// Of these, windows during which others used more of the machine than the plan allows.
+    #[serde(default)]
+    pub disturbed_windows: u64,
     /// Windows thrown away, and the reasons with their counts.
     pub invalid_windows: Vec<(String, u64)>,
     /// Inferences (batches × batch size) in valid windows.
     pub inferences: u64,
     /// What a reader must know: cause and remedy, one line each.
     pub warnings: Vec<String>,
+}
+
+/// Up to this share of disturbed windows is a passing cron job.
+const PASSING: f64 = 0.1;
+
+impl Measurement {
+    /// Others used the machine while this was measured: its times and energies are not those of a quiet machine, and no evidence of
+    /// a change.
+    pub fn is_disturbed(&self) -> bool {
+        self.disturbed_windows as f64 > PASSING * self.windows as f64
+    }
 }
 
 /// Medians of the parts of a cold start. (Its whole, from the start of the process to the answer, is the latency.)

@@ -89,6 +89,7 @@ pub(crate) fn done(id: u64, configuration: Configuration, accuracy: f64, ratio: 
             rss_before_load: Bytes(9_200_000),
             processes: 5,
             windows: 20,
+            disturbed_windows: 0,
             invalid_windows: if id % 7 == 3 { vec![("other processes took more than 5 % of CPU".into(), 2)] } else { Vec::new() },
             inferences: 24_000,
             warnings: Vec::new(),

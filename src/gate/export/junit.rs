@@ -49,7 +49,7 @@ pub fn junit(outcome: &Outcome) -> String {
 fn finding(f: &Finding) -> TestCase {
     let text = format!("{} {}, called from {}; {}", f.metric, change(f), limit(f), basis(f));
     let result = match (f.basis, f.verdict) {
-        (Basis::New | Basis::NotMeasured, _) => TestResult::Skipped(basis(f)),
+        (Basis::New | Basis::NotMeasured | Basis::Disturbed, _) => TestResult::Skipped(basis(f)),
         (_, Verdict::Worse) => TestResult::Failed(format!("{} is worse: {}", f.metric, change(f))),
         _ => TestResult::Passed,
     };

@@ -155,3 +155,38 @@ fn a_machine_that_changes_under_the_runs_is_remarked() {
     let outcome = judge("main", &rising, &[run(77, 1.2)], &Rules::default()).unwrap();
     assert!(outcome.notes.iter().any(|n| n.contains("energy rose by")), "{:?}", outcome.notes);
 }
+
+fn disturb(mut run: Run) -> Run {
+    run.cases.iter_mut().for_each(|c| c.measurement.disturbed_windows = c.measurement.windows / 2);
+    run
+}
+
+#[test]
+fn what_others_disturbed_is_no_evidence_but_size_and_accuracy_are() {
+    let slower = disturb(run(77, 1.5));
+    let mut larger = slower.clone();
+    larger.cases[0].model_bytes.0 *= 2;
+    let rules = Rules::default();
+    let outcome = judge("main", &history(10), &[slower.clone()], &rules).unwrap();
+    assert!(outcome.passed());
+    assert_eq!(verdict(&outcome, Metric::Energy), (Verdict::Undecided, Basis::Disturbed));
+    assert_eq!(verdict(&outcome, Metric::Size), (Verdict::Same, Basis::Exact));
+    assert!(outcome.sentence().contains("6 not judged, for others used the machine"), "{}", outcome.sentence());
+    assert!(outcome.notes.iter().any(|n| n.contains("a.onnx: it was measured while others used the machine")), "{:?}", outcome.notes);
+    assert!(!judge("main", &history(10), &[larger], &rules).unwrap().passed());
+    // A quiet repetition is judged, and the disturbed one is not mixed into it.
+    let both = judge("main", &history(10), &[slower, run(78, 1.0)], &rules).unwrap();
+    assert!(both.passed() && matches!(verdict(&both, Metric::Energy).1, Basis::History { runs: 10, .. }));
+    assert!(!judge("main", &history(10), &[disturb(run(77, 1.0)), run(78, 1.2)], &rules).unwrap().passed());
+}
+
+#[test]
+fn disturbed_runs_of_a_baseline_teach_neither_level_nor_noise() {
+    let mut runs: Vec<Run> = (0..10).map(|seed| run(seed, 1.0)).collect();
+    runs.extend((10..15).map(|seed| disturb(run(seed, 1.4))));
+    let outcome = judge("main", &saved(runs), &[run(77, 1.08)], &Rules::default()).unwrap();
+    assert_eq!(verdict(&outcome, Metric::Energy).0, Verdict::Worse);
+    assert!(outcome.notes.iter().any(|n| n.contains("5 of 15 runs of the baseline were disturbed")), "{:?}", outcome.notes);
+    let all = judge("main", &saved((0..10).map(|seed| disturb(run(seed, 1.0)))), &[run(77, 2.0)], &Rules::default()).unwrap();
+    assert_eq!(verdict(&all, Metric::Energy), (Verdict::Undecided, Basis::Disturbed));
+}
