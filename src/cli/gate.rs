@@ -23,7 +23,7 @@ pub(super) struct Args {
     /// The folder with the baselines
     #[arg(long, default_value = ".joulefront", value_name = "DIR")]
     store: PathBuf,
-    /// Metrics that can fail the gate; the others are recorded [default: energy,latency,p99,memory,size,accuracy]
+    /// Metrics that can fail the gate; the others are recorded [default: energy,latency,memory,size,accuracy]
     #[arg(long, value_name = "METRIC,…", value_delimiter = ',')]
     metrics: Vec<Metric>,
     /// Smaller increases are no regressions; `energy=5%` for one metric; may be repeated

@@ -141,14 +141,14 @@ impl<'a> History<'a> {
 
     /// Figures of the newest state.
     fn baseline(&self, metric: Metric) -> Vec<f64> {
-        self.newest().iter().filter_map(|(_, case)| metric.undisturbed(case)).collect()
+        self.newest().iter().filter_map(|(_, case)| metric.compared(case)).collect()
     }
 
     /// Learnt from all runs that follow each other in one state.
     fn noise(&self, metric: Metric) -> Option<Noise> {
         let mut groups: Vec<(State, Vec<f64>)> = Vec::new();
         for (run, case) in &self.runs {
-            let (state, value) = (State::of(run, case), metric.undisturbed(case));
+            let (state, value) = (State::of(run, case), metric.compared(case));
             match groups.last_mut().filter(|(last, _)| *last == state) {
                 Some((_, values)) => values.extend(value),
                 None => groups.push((state, value.into_iter().collect())),
@@ -186,7 +186,7 @@ pub fn judge(name: &str, saved: &[Saved], runs: &[Run], rules: &Rules) -> Result
     }
     let compared = |(case, history): &(&Case, Option<History<'_>>)| {
         let Some(history) = history else { return 0 };
-        let counts = |m: &&Metric| **m != Metric::Size && m.undisturbed(case).is_some() && !history.baseline(**m).is_empty();
+        let counts = |m: &&Metric| **m != Metric::Size && m.compared(case).is_some() && !history.baseline(**m).is_empty();
         rules.gated.iter().filter(counts).count()
     };
     let confidence = one_sided(histories.iter().map(compared).sum());
@@ -228,9 +228,9 @@ fn list(differences: &[Difference]) -> String {
 /// `None` for a metric that neither side has.
 fn finding(cases: &[&Case], history: Option<&History<'_>>, metric: Metric, rules: &Rules, confidence: Confidence) -> Option<Finding> {
     let case = cases.first()?;
-    let quiet: Vec<&Case> = cases.iter().copied().filter(|c| metric.undisturbed(c).is_some()).collect();
+    let quiet: Vec<&Case> = cases.iter().copied().filter(|c| metric.compared(c).is_some()).collect();
     let cases = if quiet.is_empty() { cases } else { &quiet[..] };
-    let now: Vec<f64> = cases.iter().filter_map(|c| metric.value(c)).collect();
+    let now: Vec<f64> = cases.iter().filter_map(|c| metric.compared(c).or_else(|| metric.value(c))).collect();
     let before = history.map_or_else(Vec::new, |h| h.baseline(metric));
     let mut finding = Finding {
         key: case.key.clone(),

@@ -103,7 +103,7 @@ fn marks(finding: &Finding, saved: &[Saved], now: &Run, case: &Case) -> Vec<Mark
         let new_state = last.as_ref().is_none_or(|l| *l != state);
         last = Some(state);
         // Several sessions are judged by their mean.
-        let value = if number.is_none() { finding.now } else { finding.metric.value(case) };
+        let value = if number.is_none() { finding.now } else { finding.metric.compared(case) };
         marks.extend(value.filter(|v| v.is_finite()).map(|value| Mark { number, value, new_state }));
     }
     marks
