@@ -167,7 +167,7 @@ fn what_others_disturbed_is_no_evidence_but_size_and_accuracy_are() {
     let mut larger = slower.clone();
     larger.cases[0].model_bytes.0 *= 2;
     let rules = Rules::default();
-    let outcome = judge("main", &history(10), &[slower.clone()], &rules).unwrap();
+    let outcome = judge("main", &history(10), std::slice::from_ref(&slower), &rules).unwrap();
     assert!(outcome.passed());
     assert_eq!(verdict(&outcome, Metric::Energy), (Verdict::Undecided, Basis::Disturbed));
     assert_eq!(verdict(&outcome, Metric::Size), (Verdict::Same, Basis::Exact));
