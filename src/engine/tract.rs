@@ -45,11 +45,7 @@ fn executor(threads: usize) -> Result<Option<Executor>> {
     match threads {
         0 => Err(Error::bad_input("a run on 0 threads was asked for").hint("give 1 thread or more")),
         1 => Ok(None),
-        #[cfg(feature = "multithread")]
         n => Ok(Some(Executor::multithread(n))),
-        #[cfg(not(feature = "multithread"))]
-        n => Err(Error::bad_input(format!("tract runs on one thread in this build, {n} were asked for"))
-            .hint("use one thread, or build with `--features multithread`")),
     }
 }
 

@@ -140,17 +140,13 @@ fn models_that_cannot_be_loaded_say_why() {
 }
 
 #[test]
-fn several_threads_give_the_same_outputs_or_a_way_to_get_them() {
+fn several_threads_give_the_same_outputs() {
     let load = |threads| {
         let options = LoadOptions { batch: 2, threads, ..LoadOptions::default() };
         by_name("tract").unwrap().load(Source::Path(&model("fashion-resnet8")), &options)
     };
     let infer = |threads| load(threads).map(|mut s| s.infer(&[made_up(&[2, 1, 28, 28], 0)]).unwrap());
-    if cfg!(feature = "multithread") {
-        assert_eq!(infer(1).unwrap(), infer(2).unwrap());
-    } else {
-        assert_eq!(infer(2).unwrap_err().hint_text(), Some("use one thread, or build with `--features multithread`"));
-    }
+    assert_eq!(infer(1).unwrap(), infer(2).unwrap());
     assert_eq!(infer(0).unwrap_err().kind(), ErrorKind::BadInput);
 }
 
