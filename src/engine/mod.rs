@@ -6,12 +6,14 @@
 
 pub mod dims;
 mod fit;
+mod profile;
 mod refusal;
 pub mod runner;
 mod score;
 mod tract;
 
 pub use fit::Fit;
+pub use profile::{NodeTime, Profiled};
 pub use score::{Predict, Rows, predict, predict_rows};
 pub use tract::{NodeCost, cost};
 
@@ -130,6 +132,16 @@ pub trait Session {
     /// # Errors
     /// As [`Session::prepare`] and [`Session::run_slot`].
     fn infer(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+
+    /// Runs a prepared input `runs` times with a clock at each of the engine's own nodes, which costs time: what a run takes is
+    /// measured without.
+    ///
+    /// # Errors
+    /// As [`Session::run_slot`]; or the engine does not tell what its nodes take.
+    fn profile(&mut self, slot: usize, runs: u64) -> Result<Profiled> {
+        let _ = (slot, runs);
+        Err(Error::engine("this engine does not tell what its nodes take"))
+    }
 }
 
 /// Every engine of this build.

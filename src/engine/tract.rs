@@ -2,13 +2,15 @@
 
 use super::dims::{Dim, fix_all};
 use super::refusal::explain;
-use super::{Engine, LoadOptions, Session, Source, Spec, check_inputs};
+use super::{Engine, LoadOptions, NodeTime, Profiled, Session, Source, Spec, check_inputs};
 use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
 use std::hint::black_box;
-use tract_onnx::prelude::{DatumType, Framework, InferenceModel, InferenceModelExt, RunOptions, TValue, TVec};
+use std::time::Instant;
+use tract_onnx::prelude::{DatumType, Framework, InferenceModel, InferenceModelExt, RunOptions, TValue, TVec, TypedNode};
 use tract_onnx::tract_core::internal::{Cost, TractError, TractResult};
 use tract_onnx::tract_core::model::{TypedModel, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::tract_core::plan::eval;
 use tract_onnx::tract_core::tract_linalg::multithread::Executor;
 use tract_onnx::tract_hir::infer::{Factoid, GenericFactoid, InferenceFact};
 
@@ -156,6 +158,40 @@ impl Session for Loaded {
         let outputs = self.state.run(inputs).map_err(|e| refused(&e))?;
         outputs.iter().map(|t| from_native(t)).collect()
     }
+
+    /// One clock reading per node: the end of one is the start of the next, so that what the plan does between them (operands
+    /// handed on, memory freed) counts as part of the node it is done for.
+    fn profile(&mut self, slot: usize, runs: u64) -> Result<Profiled> {
+        let Some(inputs) = self.slots.get(slot) else {
+            return Err(Error::bad_input(format!("input slot {slot} was not prepared")));
+        };
+        let mut taken = vec![(0u64, 0u64); self.state.model().nodes().len()];
+        let mut wall_ns = 0;
+        for _ in 0..runs {
+            let start = Instant::now();
+            let mut last = start;
+            let outputs = self.state.run_plan_with_eval(inputs.clone(), |context, state, node, operands| {
+                let outputs = eval(context, state, node, operands);
+                let now = Instant::now();
+                if let Some((ns, calls)) = taken.get_mut(node.id) {
+                    *ns += (now - last).as_nanos() as u64;
+                    *calls += 1;
+                }
+                last = now;
+                outputs
+            });
+            black_box(outputs.map_err(|e| refused(&e))?);
+            wall_ns += start.elapsed().as_nanos() as u64;
+        }
+        let nodes = self.state.model().nodes().iter().zip(taken).filter(|(_, (_, calls))| *calls > 0);
+        let time = |(node, (ns, calls)): (&TypedNode, (u64, u64))| NodeTime {
+            name: node.name.clone(),
+            operator: node.op.name().into_owned(),
+            ns,
+            calls,
+        };
+        Ok(Profiled { wall_ns, nodes: nodes.map(time).collect() })
+    }
 }
 
 impl Loaded {
@@ -183,7 +219,7 @@ pub struct NodeCost {
 pub fn cost(model: Source<'_>, options: &LoadOptions) -> Result<Vec<NodeCost>> {
     let (model, _) = fixed(model, options)?;
     let model = model.into_typed().and_then(|m| m.into_decluttered()).map_err(|e| refused(&e))?;
-    let count = |node: &tract_onnx::prelude::TypedNode| -> TractResult<u64> {
+    let count = |node: &TypedNode| -> TractResult<u64> {
         let facts = model.node_input_facts(node.id)?;
         let mut macs = 0;
         for (kind, n) in node.op.cost(&facts)? {

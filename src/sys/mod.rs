@@ -1,5 +1,5 @@
 //! What the operating system is asked directly: affinity, process clocks, files as memory and beneath a folder, file-system types,
-//! performance counters, the host.
+//! performance counters, the host, its peak rates.
 //!
 //! The only place in the library with `unsafe`, and hardly any of it: safe wrappers are used wherever they exist. Knows
 //! nothing of energy. Away from Linux everything compiles and says that it is not there.
@@ -15,6 +15,7 @@ mod fs;
 pub mod gemm;
 mod host;
 mod map;
+pub mod peak;
 pub mod perf;
 mod poll;
 pub mod tile;

@@ -5,7 +5,8 @@
 
 use super::death::PANICKED;
 use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request};
-use crate::engine::{LoadOptions, Session, Source, Spec, by_name};
+use crate::engine::{LoadOptions, Profiled, Session, Source, Spec, by_name};
+use crate::sys::peak::Peak;
 use crate::sys::pin_current_thread;
 use crate::units::Bytes;
 use crate::{Error, Result};
@@ -86,6 +87,9 @@ impl Child {
             self.loaded = Some(Loaded { session, batch, slots: 0, next: 0, latencies: Vec::new() });
             return Ok((reply, Vec::new()));
         }
+        if let Request::Peak { threads, working_set } = request {
+            return Ok((Reply::Peak { peak: Peak::measure(threads, working_set) }, Vec::new()));
+        }
         let loaded = self.loaded.as_mut().ok_or_else(|| Error::bad_input("no model is loaded"))?;
         let nothing = Vec::new();
         Ok(match request {
@@ -95,7 +99,8 @@ impl Child {
             Request::Latencies => (Reply::Latencies, loaded.latencies.iter().flat_map(|ns| ns.to_le_bytes()).collect()),
             Request::Infer { samples } => (Reply::Inferred, loaded.infer(samples, payload)?),
             Request::Memory => (Reply::Memory { memory: memory() }, nothing),
-            Request::Load { .. } => return Err(Error::bad_input("the request is out of place")),
+            Request::Profile { runs } => loaded.profile(runs)?,
+            Request::Load { .. } | Request::Peak { .. } => return Err(Error::bad_input("the request is out of place")),
         })
     }
 }
@@ -147,6 +152,20 @@ impl Loaded {
         let cpu = cpu_ns();
         let wall_ns = answer(self.session.as_mut(), (&mut self.next, self.slots), &arrivals, &mut self.latencies)?;
         Ok(Reply::Ran { wall_ns, cpu_ns: cpu_ns().saturating_sub(cpu) })
+    }
+
+    /// Times of the nodes, all inputs of the rotation together: `runs` runs divided over them, at least one each.
+    fn profile(&mut self, runs: u64) -> Result<(Reply, Vec<u8>)> {
+        if self.slots == 0 {
+            return Err(Error::bad_input("no inputs are prepared"));
+        }
+        let each = runs.div_ceil(self.slots as u64).max(1);
+        let mut sum = Profiled::default();
+        for slot in 0..self.slots {
+            sum.add(self.session.profile(slot, each)?);
+        }
+        let nodes = serde_json::to_vec(&sum.nodes).map_err(|e| Error::engine(format!("the times of nodes cannot be sent: {e}")))?;
+        Ok((Reply::Profiled { runs: each * self.slots as u64, wall_ns: sum.wall_ns }, nodes))
     }
 
     /// Outputs of `samples` samples, one output after the other. The last batch is filled up with its own last sample.

@@ -3,9 +3,10 @@
 use super::death::{Tail, cause};
 use super::program::{ARGUMENT, Program};
 use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request};
-use crate::engine::{LoadOptions, Spec};
+use crate::engine::{LoadOptions, Profiled, Spec};
+use crate::sys::peak::Peak;
 use crate::tensor::Tensor;
-use crate::units::Seconds;
+use crate::units::{Bytes, Seconds};
 use crate::{Error, ErrorKind, Result};
 use std::io::{self, BufRead, BufReader, Write};
 use std::marker::PhantomData;
@@ -225,6 +226,30 @@ impl Runner {
     pub fn memory(&mut self) -> Result<Memory> {
         match self.ask(&Request::Memory, &[])? {
             (Reply::Memory { memory }, _) => Ok(memory),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    /// Times of the engine's nodes over at least `runs` runs of the prepared inputs, as [`crate::engine::Session::profile`] takes
+    /// them; with the number of runs that there were.
+    ///
+    /// # Errors
+    /// The engine does not tell them or fails, or the child crashes or hangs.
+    pub fn profile(&mut self, runs: u64) -> Result<(Profiled, u64)> {
+        let (reply, nodes) = self.ask(&Request::Profile { runs }, &[])?;
+        match (reply, serde_json::from_slice(&nodes)) {
+            (Reply::Profiled { runs, wall_ns }, Ok(nodes)) if runs > 0 => Ok((Profiled { wall_ns, nodes }, runs)),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    /// What `threads` threads of the child reach at best where it is pinned: see [`Peak::measure`].
+    ///
+    /// # Errors
+    /// The child crashes or hangs.
+    pub fn peak(&mut self, threads: usize, working_set: Bytes) -> Result<Peak> {
+        match self.ask(&Request::Peak { threads, working_set: working_set.0 }, &[])? {
+            (Reply::Peak { peak }, _) => Ok(peak),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
         }
     }

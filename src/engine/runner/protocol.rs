@@ -5,6 +5,7 @@
 
 use crate::engine::Spec;
 use crate::model::eval::{f32_from_bf16, f32_from_f16};
+use crate::sys::peak::Peak;
 use crate::tensor::{DType, Data, Tensor};
 use crate::units::Bytes;
 use crate::{Error, ErrorKind, Result};
@@ -49,19 +50,47 @@ pub(super) enum Request {
     Infer { samples: usize },
     /// Memory used so far.
     Memory,
+    /// `runs` runs over the prepared inputs with a clock at each node.
+    Profile { runs: u64 },
+    /// What this machine reaches at best on `threads` threads over a working set of so many bytes.
+    Peak { threads: usize, working_set: u64 },
 }
 
 /// What the child answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(super) enum Reply {
-    Loaded { inputs: Vec<WireSpec>, outputs: Vec<WireSpec>, before: Memory, load_ns: u64 },
-    Prepared { slots: usize },
-    Ran { wall_ns: u64, cpu_ns: u64 },
+    Loaded {
+        inputs: Vec<WireSpec>,
+        outputs: Vec<WireSpec>,
+        before: Memory,
+        load_ns: u64,
+    },
+    Prepared {
+        slots: usize,
+    },
+    Ran {
+        wall_ns: u64,
+        cpu_ns: u64,
+    },
     Latencies,
     Inferred,
-    Memory { memory: Memory },
-    Failed { kind: FaultKind, message: String, hint: Option<String> },
+    Memory {
+        memory: Memory,
+    },
+    /// The nodes are the payload, as JSON: there may be thousands.
+    Profiled {
+        runs: u64,
+        wall_ns: u64,
+    },
+    Peak {
+        peak: Peak,
+    },
+    Failed {
+        kind: FaultKind,
+        message: String,
+        hint: Option<String>,
+    },
 }
 
 /// Memory of a process, as Linux reports it in `/proc/self/status`.
