@@ -30,6 +30,8 @@ pub mod energy;
 
 pub mod measure;
 
+pub mod profile;
+
 pub mod study;
 
 pub mod search;

@@ -10,6 +10,7 @@ mod gate;
 mod inputs;
 mod inspect;
 mod meters;
+mod profile;
 mod progress;
 mod report;
 mod sweep;
@@ -79,6 +80,8 @@ enum Command {
     Sweep(sweep::Args),
     /// Latency, memory and energy per inference of models, interleaved; the first is the reference
     Bench(bench::Args),
+    /// Where the joules go: time and apportioned energy layer by layer, of one model or of two side by side
+    Profile(profile::Args),
     /// Make one compressed variant and print what was done to each layer
     Compress(compress::Args),
     /// Accuracy with its interval, per class
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Sweep(args) => sweep::run(args, &cli.global),
         Command::Bench(args) => bench::run(args, &cli.global),
+        Command::Profile(args) => profile::run(args, &cli.global),
         Command::Compress(args) => compress::run(args, &cli.global),
         Command::Eval(args) => eval::run(args, &cli.global),
         Command::Inspect(args) => inspect::run(args, &cli.global),
