@@ -136,7 +136,7 @@ fn models_that_cannot_be_loaded_say_why() {
         assert!(e.to_string().contains(expect) && (kind == ErrorKind::BadInput || e.hint_text().is_some()), "{e}");
     }
     let e = Runner::spawn(&program(), &Job { engine: "abacus".into(), ..job(model("fashion-mlp"), 1) }).err().unwrap();
-    assert_eq!(e.hint_text(), Some("the engines of this build: `tract`"));
+    assert_eq!(e.hint_text(), Some("the engines: `tract`, `rten`, `ort`"));
 }
 
 #[test]
