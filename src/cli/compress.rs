@@ -4,7 +4,9 @@ use super::inputs::{ModelFile, SHIPPED_DATA, head, shipped};
 use super::{Global, print, print_json, say, text, values};
 use crate::compress::{Calibration, Note};
 use crate::data::Dataset;
+use crate::lower::{Form, lower, suggested};
 use crate::make::{Variant, make};
+use crate::onnx::Model;
 use crate::recipe::{DEFAULT_ROUND_TO, Distribution, Recipe, Step};
 use crate::{Error, Result, atomic, engine};
 use clap::ValueEnum;
@@ -46,9 +48,12 @@ pub(super) struct Args {
     /// Calibration samples to use
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     calibration_samples: u64,
-    /// The engine the file is for
+    /// The engine the file is for: quantized layers are written in the form it was made for
     #[arg(long = "for", value_name = "ENGINE")]
     engine: Option<String>,
+    /// The form itself: float, dequantize-linear, qdq, qlinear, dynamic, nbits, fp16
+    #[arg(long, value_name = "FORM")]
+    form: Option<Form>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,8 +67,8 @@ enum Granularity {
 /// Runs the subcommand.
 pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let recipe = recipe(args)?;
-    if recipe.is_original() {
-        return Err(Error::bad_input("nothing to do").hint("give `--prune`, `--weight-bits` or `--recipe`"));
+    if recipe.is_original() && args.form.is_none() {
+        return Err(Error::bad_input("nothing to do").hint("give `--prune`, `--weight-bits`, `--form` or `--recipe`"));
     }
     if let Some(engine) = &args.engine {
         engine::by_name(engine)?;
@@ -71,8 +76,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let calibration = calibration(args, &file, &recipe, global)?;
     let variant = make(&file.model, &file.bytes()?, &recipe, calibration.as_ref())?;
+    let (form, variant) = lowered(args, variant)?;
     atomic::write(&args.output, &variant.bytes)?;
-    if global.json { print_json(as_json(args, &file, &recipe, &variant)) } else { print(&as_text(args, &file, &recipe, &variant)?) }
+    if global.json { print_json(as_json(args, &file, &recipe, form, &variant)) } else { print(&as_text(args, &file, &recipe, &variant)?) }
 }
 
 fn recipe(args: &Args) -> Result<Recipe> {
@@ -125,13 +131,28 @@ fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) 
     Calibration::new(data.input()?.name(), &samples).map(Some)
 }
 
-fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) -> serde_json::Value {
+/// The variant in the form that was asked for, or that its engine gets; as it is when neither was named.
+fn lowered(args: &Args, variant: Variant) -> Result<(Option<Form>, Variant)> {
+    if args.form.is_none() && args.engine.is_none() {
+        return Ok((None, variant));
+    }
+    let model = Model::from_bytes(&variant.bytes, "the variant")?;
+    let form = match (args.form, &args.engine) {
+        (Some(form), _) => form,
+        (None, engine) => suggested(engine.as_deref().unwrap_or_default(), &model)?,
+    };
+    let lowered = lower(&model, form, &|_| true)?;
+    Ok((Some(form), variant.rewritten(&lowered.model, lowered.notes)?))
+}
+
+fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, form: Option<Form>, variant: &Variant) -> serde_json::Value {
     json!({
         "model": file.path.display().to_string(),
         "model_sha256": file.sha256,
         "output": args.output.display().to_string(),
         "output_sha256": variant.sha256,
         "recipe": recipe,
+        "lowering": form.map_or(recipe.lowering(), Form::name),
         "params": variant.totals.params,
         "macs": variant.totals.macs.exact(),
         "model_bytes": variant.size(),

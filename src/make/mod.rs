@@ -27,6 +27,17 @@ impl Variant {
     pub fn size(&self) -> Bytes {
         Bytes(self.bytes.len() as u64)
     }
+
+    /// The same variant in another form of its model, with what was done to get there.
+    ///
+    /// # Errors
+    /// The model cannot be written, or does not load again.
+    pub fn rewritten(self, model: &Model, notes: Vec<Note>) -> Result<Self> {
+        let (bytes, totals) = (model.to_bytes()?, measure(model)?);
+        Model::from_bytes(&bytes, "the variant")?;
+        let notes = self.notes.into_iter().chain(notes).collect();
+        Ok(Variant { sha256: sha256_hex(&bytes), bytes, totals, notes, pruning_ratio: self.pruning_ratio })
+    }
 }
 
 /// Makes the variant of `original` (whose file is `bytes`) that `recipe` describes. The original recipe gives the file
