@@ -7,7 +7,7 @@ use crate::data::Dataset;
 use crate::lower::{Form, lower, suggested};
 use crate::make::{Variant, make};
 use crate::onnx::Model;
-use crate::recipe::{DEFAULT_ROUND_TO, Distribution, Recipe, Step};
+use crate::recipe::{ActivationRange, DEFAULT_ROUND_TO, Distribution, Recipe, Step, WeightGranularity};
 use crate::{Error, Result, atomic, engine};
 use clap::ValueEnum;
 use serde_json::json;
@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// A recipe file (TOML or JSON) instead of the options below
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "weight_bits", "granularity", "per_layer", "round_to"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "weight_bits", "activation_bits", "weight_granularity", "activation_range", "granularity", "per_layer", "round_to"])]
     recipe: Option<PathBuf>,
     /// Share to prune: of the multiply–adds for channels, of the weights for connections
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
@@ -42,7 +42,16 @@ pub(super) struct Args {
     /// Quantize weights to this many bits per output channel (2 to 8)
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=8))]
     weight_bits: Option<u32>,
-    /// Dataset whose `calibration` split repairs what pruning damages; `none` to do without [default: the shipped one where it fits]
+    /// Quantize activations to this many bits too (8)
+    #[arg(long, value_name = "BITS", requires = "weight_bits")]
+    activation_bits: Option<u32>,
+    /// Which weights share a scale
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t, requires = "weight_bits")]
+    weight_granularity: WeightGranularity,
+    /// How the ranges of activations follow from the calibration samples
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, requires = "activation_bits")]
+    activation_range: ActivationRange,
+    /// Dataset whose `calibration` split gives ranges and repairs what pruning damages; `none` to do without [default: the shipped one where it fits]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Calibration samples to use
@@ -99,7 +108,12 @@ fn recipe(args: &Args) -> Result<Recipe> {
         }
         _ => {}
     }
-    steps.extend(args.weight_bits.map(|weight_bits| Step::Quantize { weight_bits }));
+    steps.extend(args.weight_bits.map(|weight_bits| Step::Quantize {
+        weight_bits,
+        activation_bits: args.activation_bits,
+        granularity: args.weight_granularity,
+        range: args.activation_range,
+    }));
     let recipe = Recipe { steps };
     recipe.check()?;
     Ok(recipe)
