@@ -18,6 +18,7 @@ mod map;
 pub mod peak;
 pub mod perf;
 mod poll;
+mod stdout;
 pub mod tile;
 
 pub use affinity::{allowed_cpus, cpu_list, pin_current_thread};
@@ -27,3 +28,4 @@ pub use fs::on_sysfs;
 pub use host::{CpuInfo, Host, container};
 pub use map::{MAPPED_FROM, contents};
 pub use poll::{Pollable, open_without_waiting, readable};
+pub use stdout::printed;
