@@ -24,6 +24,8 @@ pub mod compress;
 
 pub mod make;
 
+pub mod lower;
+
 pub mod engine;
 
 pub mod energy;

@@ -17,7 +17,9 @@ mod sweep;
 mod text;
 mod values;
 
+use crate::engine::{self, Engine};
 use crate::measure::EngineVersion;
+use crate::runner::{Program, find};
 use crate::{Error, ErrorKind, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io::IsTerminal;
@@ -111,7 +113,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(args, &cli.global),
         Command::Gate(args) => gate::run(args, &cli.global),
         Command::Calibrate(args) => calibrate::run(args, &cli.global),
-        Command::Doctor(args) => doctor::run(args, &cli.global, engine_versions()),
+        Command::Doctor(args) => found_engines().and_then(|engines| doctor::run(args, &cli.global, &engines)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -132,9 +134,22 @@ fn exit_code(kind: ErrorKind) -> u8 {
     }
 }
 
-/// All engines with their versions, for the environment record.
-fn engine_versions() -> Vec<EngineVersion> {
-    crate::engine::all().iter().map(|e| EngineVersion { name: e.name().into(), version: e.version().into() }).collect()
+/// The engines that are there, for the environment record.
+fn engine_versions() -> Result<Vec<EngineVersion>> {
+    Ok(found_engines()?.into_iter().filter_map(|(_, found)| found.ok()).collect())
+}
+
+/// An engine's name, and its version or the reason why it is not there.
+type FoundEngine = (&'static str, Result<EngineVersion>);
+
+/// Every engine that this program knows.
+fn found_engines() -> Result<Vec<FoundEngine>> {
+    let program = Program::find()?;
+    let find = |e: &&'static dyn Engine| {
+        let found = find(&program, *e);
+        (e.name(), found.map(|f| EngineVersion { name: e.name().into(), version: f.version, library: f.library }))
+    };
+    Ok(engine::all().iter().map(find).collect())
 }
 
 fn complain(e: &Error, colours: bool) {

@@ -10,7 +10,7 @@ use crate::measure::{self, Environment, Subject, made_up};
 use crate::model::{self, Dims, Facts, Given, Graph, layers_with_sources};
 use crate::profile::{Plan, Profile, Target, profile};
 use crate::report::{Beside, beside, chrome_trace, folded_stacks, profile_csv, profile_json, profile_svg, profile_table};
-use crate::runner::{Job, Program, Runner};
+use crate::runner::{Job, MemoryLimit, Program, Runner};
 use crate::tensor::Tensor;
 use crate::units::Seconds;
 use crate::{Error, Result, atomic};
@@ -97,7 +97,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let subjects = files.iter().map(|file| subject(args, file, &dims)).collect::<Result<Vec<_>>>()?;
     let mut meter = args.meter.open(global)?;
     if !global.quiet {
-        let environment = Environment::collect(super::engine_versions());
+        let environment = Environment::collect(super::engine_versions()?);
         environment.warnings().iter().for_each(|w| say(&format!("warning: {}; {}", w.cause(), w.remedy())));
     }
     let plan = Plan {
@@ -191,6 +191,7 @@ fn subject(args: &Args, file: &ModelFile, dims: &Dims) -> Result<Subject> {
                 options: options.clone(),
                 cpus: Vec::new(),
                 timeout: args.timeout.into(),
+                memory: MemoryLimit::default(),
             };
             made_up(Runner::spawn(&Program::find()?, &job)?.inputs(), ROTATION, args.seed)?
         }

@@ -5,7 +5,7 @@ use super::executor::{Executor, Process};
 use super::plan::{Plan, Subject};
 use super::samples::rotation;
 use crate::Result;
-use crate::engine::runner::{Job, Memory, Program, Ran, Runner};
+use crate::engine::runner::{Job, Memory, MemoryLimit, Program, Ran, Runner};
 use crate::sys::{Host, allowed_cpus, pin_current_thread};
 use crate::units::Seconds;
 use std::time::{Duration, Instant};
@@ -53,6 +53,7 @@ impl<'a> Machine<'a> {
             options: subject.options.clone(),
             cpus: self.cores(subject.options.threads),
             timeout: self.timeout,
+            memory: MemoryLimit::default(),
         };
         let mut runner = Runner::spawn(self.program, &job)?;
         let rotation = rotation(&subject.samples, runner.inputs())?;

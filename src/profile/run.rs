@@ -8,7 +8,7 @@ use crate::engine::{Profiled, by_name};
 use crate::measure::{self, Machine, Measurement, Phase, Progress, Subject, measure, rotation, warm_up};
 use crate::model::{Dims, Facts, Graph, Layer, layers};
 use crate::onnx::Model;
-use crate::runner::Program;
+use crate::runner::{Program, find};
 use crate::sys::peak::Peak;
 use crate::units::Seconds;
 use crate::{Error, ErrorKind, Result};
@@ -79,7 +79,7 @@ pub fn profile(
         profiles.push(Profile {
             model: label.clone(),
             engine: engine.clone(),
-            engine_version: by_name(engine)?.version().to_owned(),
+            engine_version: find(program, by_name(engine)?)?.version,
             threads: options.threads,
             batch: options.batch,
             whole: Whole::of(times)?,

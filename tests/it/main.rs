@@ -10,6 +10,7 @@ mod costs;
 mod criterion_energy;
 mod dataset;
 mod docs;
+mod engines;
 mod extract;
 mod faults;
 mod floors;

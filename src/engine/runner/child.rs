@@ -7,7 +7,7 @@ use super::death::PANICKED;
 use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request};
 use crate::engine::{LoadOptions, Profiled, Session, Source, Spec, by_name};
 use crate::sys::peak::Peak;
-use crate::sys::pin_current_thread;
+use crate::sys::{limit_cpu, limit_memory, pin_current_thread};
 use crate::units::Bytes;
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
@@ -57,6 +57,8 @@ fn die_with_parent() {
 struct Child {
     loaded: Option<Loaded>,
     before: Memory,
+    /// CPU time that one answer may take.
+    patience: Option<Duration>,
 }
 
 struct Loaded {
@@ -72,16 +74,22 @@ struct Loaded {
 
 impl Child {
     fn new() -> Self {
-        Child { loaded: None, before: memory() }
+        Child { loaded: None, before: memory(), patience: None }
     }
 
     fn answer(&mut self, request: Request, payload: &[u8]) -> Result<(Reply, Vec<u8>)> {
-        if let Request::Load { model, engine, threads, batch, dims, shapes, cpus } = request {
+        if let Request::Find { engine } = &request {
+            return Ok((Reply::Found { found: by_name(engine)?.find()? }, Vec::new()));
+        }
+        if let Request::Load { model, engine, threads, batch, dims, shapes, symbolic, cpus, memory, cpu_s } = request {
             if !cpus.is_empty() {
                 pin_current_thread(&cpus)?;
             }
+            memory.map_or(Ok(()), |bytes| limit_memory(Bytes(bytes)))?;
+            self.patience = Duration::try_from_secs_f64(cpu_s).ok();
+            self.bound()?;
             let start = Instant::now();
-            let session = by_name(&engine)?.load(Source::Path(&model), &LoadOptions { batch, threads, dims, shapes })?;
+            let session = by_name(&engine)?.load(Source::Path(&model), &LoadOptions { batch, threads, dims, shapes, symbolic })?;
             let load_ns = start.elapsed().as_nanos() as u64;
             let wire = |specs: &[Spec]| specs.iter().map(Into::into).collect();
             let reply = Reply::Loaded { inputs: wire(session.inputs()), outputs: wire(session.outputs()), before: self.before, load_ns };
@@ -91,6 +99,7 @@ impl Child {
         if let Request::Peak { threads, working_set } = request {
             return Ok((Reply::Peak { peak: Peak::measure(threads, working_set) }, Vec::new()));
         }
+        self.bound()?;
         let loaded = self.loaded.as_mut().ok_or_else(|| Error::bad_input("no model is loaded"))?;
         let nothing = Vec::new();
         Ok(match request {
@@ -101,8 +110,18 @@ impl Child {
             Request::Infer { samples } => (Reply::Inferred, loaded.infer(samples, payload)?),
             Request::Memory => (Reply::Memory { memory: memory() }, nothing),
             Request::Profile { runs } => loaded.profile(runs)?,
-            Request::Load { .. } | Request::Peak { .. } => return Err(Error::bad_input("the request is out of place")),
+            Request::Find { .. } | Request::Load { .. } | Request::Peak { .. } => {
+                return Err(Error::bad_input("the request is out of place"));
+            }
         })
+    }
+}
+
+impl Child {
+    /// Bounds the CPU time of the answer that begins: a parent that is stopped or too busy to look at its clock does not leave a
+    /// child that burns the core for ever.
+    fn bound(&self) -> Result<()> {
+        self.patience.map_or(Ok(()), |patience| limit_cpu(Duration::from_nanos(cpu_ns()).saturating_add(patience)))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Tensors travel as their little-endian elements, one input after the other in the order of the model's inputs; types and
 //! shapes are known on both sides from the [`Reply::Loaded`] message.
 
-use crate::engine::Spec;
+use crate::engine::{Found, Spec};
 use crate::model::eval::{f32_from_bf16, f32_from_f16};
 use crate::sys::peak::Peak;
 use crate::tensor::{DType, Data, Tensor};
@@ -28,7 +28,9 @@ const FIRST_ALLOCATION: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(super) enum Request {
-    /// Pin the process and load a model.
+    /// Say whether an engine is there.
+    Find { engine: String },
+    /// Pin and bound the process, and load a model.
     Load {
         model: PathBuf,
         engine: String,
@@ -36,7 +38,12 @@ pub(super) enum Request {
         batch: usize,
         dims: BTreeMap<String, usize>,
         shapes: BTreeMap<String, Vec<usize>>,
+        symbolic: bool,
         cpus: Vec<usize>,
+        /// Memory for data that the process may have, bytes.
+        memory: Option<u64>,
+        /// CPU time that one answer may take.
+        cpu_s: f64,
     },
     /// Prepare the inputs in the payload as the slots of the rotation, in place of earlier ones.
     Prepare,
@@ -60,6 +67,9 @@ pub(super) enum Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(super) enum Reply {
+    Found {
+        found: Found,
+    },
     Loaded {
         inputs: Vec<WireSpec>,
         outputs: Vec<WireSpec>,
