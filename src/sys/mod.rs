@@ -20,6 +20,7 @@ mod map;
 pub mod peak;
 pub mod perf;
 mod poll;
+mod stdout;
 pub mod tile;
 
 pub use affinity::{allowed_cpus, cpu_list, pin_current_thread};
@@ -31,3 +32,4 @@ pub use host::{CpuInfo, Host, container};
 pub use limits::{limit_cpu, limit_memory, total_memory};
 pub use map::{MAPPED_FROM, contents};
 pub use poll::{Pollable, open_without_waiting, readable};
+pub use stdout::printed;

@@ -25,6 +25,7 @@ mod mutation;
 mod nodes;
 mod packages;
 mod predictions;
+mod profile;
 mod protocol;
 mod pruning;
 mod quantization;

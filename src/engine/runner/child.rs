@@ -24,7 +24,8 @@ pub(super) fn main() -> i32 {
         std::process::exit(PANICKED);
     }));
     let mut input = BufReader::new(std::io::stdin().lock());
-    let mut output = std::io::stdout().lock();
+    // Not locked: an engine that prints in a thread of its own while it is profiled would wait for the lock for ever.
+    let mut output = std::io::stdout();
     let mut child = Child::new();
     loop {
         let (request, payload) = match protocol::read_message::<Request>(&mut input) {
