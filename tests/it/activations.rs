@@ -6,7 +6,7 @@ use crate::zoo::{self, At, Build};
 use joulefront::compress::{Action, Activations, Calibration, Note, Quantization, quantize};
 use joulefront::data::Dataset;
 use joulefront::model::Graph;
-use joulefront::onnx::{Attributes, Model, pb};
+use joulefront::onnx::{Model, pb};
 use joulefront::recipe::{ActivationRange, WeightGranularity};
 use joulefront::stats::top_classes;
 use joulefront::tensor::{Data, Tensor};
