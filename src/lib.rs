@@ -32,6 +32,8 @@ pub mod energy;
 
 pub mod measure;
 
+pub mod profile;
+
 pub mod study;
 
 pub mod search;

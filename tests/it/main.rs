@@ -11,6 +11,8 @@ mod costs;
 mod criterion_energy;
 mod dataset;
 mod docs;
+mod engines;
+mod extract;
 mod faults;
 mod floors;
 mod gate;
