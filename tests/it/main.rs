@@ -19,6 +19,7 @@ mod gate;
 mod hostile;
 mod judge;
 mod large;
+mod lowering;
 mod measure;
 mod meters;
 mod mutation;
