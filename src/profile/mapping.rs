@@ -36,7 +36,7 @@ impl Mapping {
     pub fn new(graph: &Graph<'_>, layers: &[Layer], engine: &[NodeTime]) -> Mapping {
         let names = Names::of(graph);
         let found: Vec<Option<usize>> = engine.iter().map(|n| names.find(&n.name)).collect();
-        let mut rows = Rows::together(graph, layers, &found);
+        let mut rows = Rows::together(graph, layers, engine, &found);
         rows.merge_untimed(graph, &found);
         rows.into_mapping(graph, layers, engine, &found)
     }
@@ -74,6 +74,12 @@ impl<'m> Names<'m> {
     }
 }
 
+/// True for an engine's operator that does multiply–adds, whatever it is fused with.
+fn multiplies(operator: &str) -> bool {
+    let operator = operator.to_ascii_lowercase();
+    ["matmul", "gemm", "conv", "einsum"].iter().any(|word| operator.contains(word))
+}
+
 /// Rows under construction: for each node of the file, which row it is in.
 struct Rows {
     row: Vec<usize>,
@@ -84,10 +90,13 @@ struct Rows {
 
 impl Rows {
     /// A row for each layer with what runs in one go with it, and for every other node one.
-    fn together(graph: &Graph<'_>, layers: &[Layer], found: &[Option<usize>]) -> Self {
+    fn together(graph: &Graph<'_>, layers: &[Layer], engine: &[NodeTime], found: &[Option<usize>]) -> Self {
         let nodes = graph.nodes().len();
         let mut row: Vec<Option<usize>> = vec![None; nodes];
-        let timed: BTreeSet<usize> = found.iter().flatten().copied().collect();
+        // An engine may name what it fused by the last piece (tract: `clip.max.prefused`): what multiplies is the layer itself.
+        let apart = |(node, at): (&NodeTime, &Option<usize>)| at.filter(|_| !multiplies(&node.operator));
+        let heavy: BTreeSet<usize> = engine.iter().zip(found).filter(|(n, _)| multiplies(&n.operator)).filter_map(|(_, at)| *at).collect();
+        let timed: BTreeSet<usize> = engine.iter().zip(found).filter_map(apart).filter(|n| !heavy.contains(n)).collect();
         let mut count = 0;
         let is_layer: BTreeSet<usize> = layers.iter().filter_map(|l| l.node).collect();
         for &layer in is_layer.iter().filter(|&&n| n < nodes) {
@@ -146,7 +155,10 @@ impl Rows {
             let empty = || Part { name: String::new(), operators: vec![], nodes: BTreeSet::new(), layers: vec![], engine: vec![] };
             let part = parts[self.row[index]].get_or_insert_with(empty);
             part.nodes.insert(index);
-            part.operators.push(node.op_type().to_owned());
+            // Constants come along; they are nothing that is run.
+            if node.op_type() != "Constant" {
+                part.operators.push(node.op_type().to_owned());
+            }
         }
         for (index, layer) in layers.iter().enumerate() {
             if let Some(part) = layer.node.and_then(|n| parts[self.row[n]].as_mut()) {
@@ -167,7 +179,8 @@ impl Rows {
             }
         }
         let named = |mut part: Part| {
-            let first = part.nodes.first().map(|&n| graph.label(n)).unwrap_or_default();
+            let runs = part.nodes.iter().find(|&&n| graph.node(n).op_type() != "Constant").or_else(|| part.nodes.first());
+            let first = runs.map(|&n| graph.label(n)).unwrap_or_default();
             part.name = part.layers.first().map_or(first, |&l| layers[l].name.clone());
             part
         };
@@ -226,6 +239,25 @@ mod tests {
         assert_eq!((of("/s2/Relu_1").1.as_str(), of("/s2/Relu_7").1.as_str()), ("Relu", "Op"));
         // Layers without any node stay, so that their absence is seen.
         assert_eq!(of("/fc/Gemm").2, 0);
+    }
+
+    #[test]
+    fn what_multiplies_under_the_name_of_an_activation_is_the_layer() {
+        let model = Model::load("models/fashion-dscnn.onnx").unwrap();
+        let graph = Graph::new(&model);
+        let layers = layers(&graph, &Facts::infer(&model, 1).unwrap()).unwrap();
+        let of = |name: &str, operator: &str| NodeTime { name: name.into(), operator: operator.into(), ns: 1, calls: 1 };
+        let engine = [
+            of("/f/f.3/f.3.0/Conv", "DepthWiseConv"),
+            of("/f/f.3/f.3.2/Clip.max", "OptBinByScalar"),
+            of("/f/f.3/f.3.3/Conv.einsum.pack_a", "OptMatMulPack"),
+            of("/f/f.3/f.3.5/Clip.max.prefused", "OptMatMul"),
+        ];
+        let parts = Mapping::new(&graph, &layers, &engine).parts;
+        let rows: Vec<(String, String)> =
+            parts.iter().filter(|p| !p.engine.is_empty()).map(|p| (p.name.clone(), p.operators.join("+"))).collect();
+        let expect = [("/f/f.3/f.3.0/Conv", "Conv"), ("/f/f.3/f.3.2/Clip", "Clip"), ("/f/f.3/f.3.3/Conv", "Conv+Clip")];
+        assert_eq!(rows, expect.map(|(a, b)| (a.to_owned(), b.to_owned())));
     }
 
     #[test]
