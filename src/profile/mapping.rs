@@ -5,9 +5,9 @@
 //! its own begins with. Nodes of the file that then have no time were fused, and go to the neighbour that they were fused into.
 
 use crate::engine::NodeTime;
-use crate::model::{Graph, Layer, fused};
+use crate::model::{Graph, Layer, constant_nodes, fused};
 use crate::onnx::pb;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Nodes of the file that are one row, with what the engine runs for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +34,12 @@ pub struct Mapping {
 impl Mapping {
     /// Maps `engine`, the engine's nodes, onto the layers of a model.
     pub fn new(graph: &Graph<'_>, layers: &[Layer], engine: &[NodeTime]) -> Mapping {
-        let names = Names::of(graph);
+        let constant = constant_nodes(graph);
+        let names = Names::of(graph, &constant);
         let found: Vec<Option<usize>> = engine.iter().map(|n| names.find(&n.name)).collect();
         let mut rows = Rows::together(graph, layers, engine, &found);
         rows.merge_untimed(graph, &found);
-        rows.into_mapping(graph, layers, engine, &found)
+        rows.into_mapping(graph, layers, engine, (&found, &constant))
     }
 }
 
@@ -46,20 +47,26 @@ impl Mapping {
 struct Names<'m>(HashMap<&'m str, usize>);
 
 impl<'m> Names<'m> {
-    fn of(graph: &Graph<'m>) -> Self {
-        let mut names = HashMap::new();
-        // Constants and inputs first: what a node is called itself counts more. They belong to who reads them first.
-        for name in graph.model().graph().initializer.iter().map(|t| t.name()).chain(graph.inputs().map(|i| i.name())) {
-            if let Some(first) = graph.consumers(name).first() {
-                names.insert(name, first.node);
+    fn of(graph: &Graph<'m>, constant: &HashSet<usize>) -> Self {
+        // Constants, and what is worked out from them, belong to who reads them first.
+        let reader = |name: &str| {
+            let mut first = graph.consumers(name).first()?.node;
+            while constant.contains(&first) {
+                first = graph.node(first).output.iter().find_map(|o| graph.consumers(o).first())?.node;
             }
-        }
-        for (index, node) in graph.nodes().iter().enumerate() {
-            names.extend(node.output.iter().filter(|o| !o.is_empty()).map(|o| (o.as_str(), index)));
-        }
-        for (index, node) in graph.nodes().iter().enumerate().filter(|(_, n)| !n.name().is_empty()) {
-            names.insert(node.name(), index);
-        }
+            Some(first)
+        };
+        let mut names = HashMap::new();
+        let sources = graph.model().graph().initializer.iter().map(|t| t.name()).chain(graph.inputs().map(|i| i.name()));
+        names.extend(sources.filter_map(|name| Some((name, reader(name)?))));
+        let nodes = || graph.nodes().iter().enumerate();
+        let owner = |index: usize| match constant.contains(&index) {
+            true => graph.node(index).output.iter().find_map(|o| reader(o)).unwrap_or(index),
+            false => index,
+        };
+        // What a node is called itself counts more than what it makes.
+        names.extend(nodes().flat_map(|(i, n)| n.output.iter().filter(|o| !o.is_empty()).map(move |o| (o.as_str(), owner(i)))));
+        names.extend(nodes().filter(|(_, n)| !n.name().is_empty()).map(|(i, n)| (n.name(), owner(i))));
         Names(names)
     }
 
@@ -149,14 +156,20 @@ impl Rows {
         }
     }
 
-    fn into_mapping(self, graph: &Graph<'_>, layers: &[Layer], engine: &[NodeTime], found: &[Option<usize>]) -> Mapping {
+    fn into_mapping(
+        self,
+        graph: &Graph<'_>,
+        layers: &[Layer],
+        engine: &[NodeTime],
+        (found, constant): (&[Option<usize>], &HashSet<usize>),
+    ) -> Mapping {
         let mut parts: Vec<Option<Part>> = vec![None; self.count];
         for (index, node) in graph.nodes().iter().enumerate() {
             let empty = || Part { name: String::new(), operators: vec![], nodes: BTreeSet::new(), layers: vec![], engine: vec![] };
             let part = parts[self.row[index]].get_or_insert_with(empty);
             part.nodes.insert(index);
             // Constants come along; they are nothing that is run.
-            if node.op_type() != "Constant" {
+            if !constant.contains(&index) {
                 part.operators.push(node.op_type().to_owned());
             }
         }
@@ -179,7 +192,7 @@ impl Rows {
             }
         }
         let named = |mut part: Part| {
-            let runs = part.nodes.iter().find(|&&n| graph.node(n).op_type() != "Constant").or_else(|| part.nodes.first());
+            let runs = part.nodes.iter().find(|n| !constant.contains(n)).or_else(|| part.nodes.first());
             let first = runs.map(|&n| graph.label(n)).unwrap_or_default();
             part.name = part.layers.first().map_or(first, |&l| layers[l].name.clone());
             part
@@ -258,6 +271,16 @@ mod tests {
             parts.iter().filter(|p| !p.engine.is_empty()).map(|p| (p.name.clone(), p.operators.join("+"))).collect();
         let expect = [("/f/f.3/f.3.0/Conv", "Conv"), ("/f/f.3/f.3.2/Clip", "Clip"), ("/f/f.3/f.3.3/Conv", "Conv+Clip")];
         assert_eq!(rows, expect.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
+
+    #[test]
+    fn what_is_worked_out_from_constants_belongs_to_its_reader() {
+        let named = ["Identity_1", "s2.b2.bias", "s2.sc.1.bias", "/s2/sc/sc.0/Conv", "/s2/c2/Conv"];
+        let rows = map("models/fashion-resnet8-bn.onnx", &named);
+        let timed: Vec<(&str, &str, usize)> =
+            rows.iter().filter(|r| r.2 > 0).map(|(name, operators, n)| (name.as_str(), operators.as_str(), *n)).collect();
+        assert_eq!(timed.iter().map(|r| r.2).sum::<usize>(), 5);
+        assert!(timed.iter().all(|r| !r.0.contains("Identity") && !r.1.contains("Identity")), "{timed:?}");
     }
 
     #[test]

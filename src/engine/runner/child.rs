@@ -186,11 +186,14 @@ impl Loaded {
         let slots = self.slots.min(PROFILED_SLOTS);
         let each = runs.div_ceil(slots as u64).max(1);
         let mut sum = Profiled::default();
+        let (start, cpu) = (Instant::now(), cpu_ns());
         for slot in 0..slots {
             sum.add(self.session.profile(slot, each)?);
         }
+        let (took_ns, cpu_ns) = (start.elapsed().as_nanos() as u64, cpu_ns().saturating_sub(cpu));
         let nodes = serde_json::to_vec(&sum.nodes).map_err(|e| Error::engine(format!("the times of nodes cannot be sent: {e}")))?;
-        Ok((Reply::Profiled { runs: each * slots as u64, wall_ns: sum.wall_ns }, nodes))
+        let (runs, wall_ns) = (each * slots as u64, sum.wall_ns);
+        Ok((Reply::Profiled { runs, wall_ns, took_ns, cpu_ns }, nodes))
     }
 
     /// Outputs of `samples` samples, one output after the other. The last batch is filled up with its own last sample.
