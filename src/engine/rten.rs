@@ -1,15 +1,19 @@
 //! The rten engine.
 
+use super::profile::{NodeTime, Profiled, rten as told};
 use super::refusal::explain;
 use super::stated::Stated;
 use super::{Engine, Found, LoadOptions, Session, Source, Spec, check_inputs, check_options};
 use crate::model::eval::cast;
+use crate::sys::printed;
 use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
 use rten::{Dimension, LoadError, LoadErrorKind, Model, ModelOptions, NodeId, RunError, RunOptions, ThreadPool, Value, ValueOrView};
 use std::hint::black_box;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 const NAME: &str = "rten";
 
@@ -115,6 +119,63 @@ impl Session for Loaded {
     fn infer(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let outputs = self.run(&self.native(inputs)?)?;
         outputs.into_iter().zip(&self.outputs).map(|(value, spec)| from_native(value, spec)).collect()
+    }
+
+    /// rten tells the times of its nodes only in print, to the microsecond. What printing takes falls between the nodes: the same
+    /// lines are printed once more, and their time is taken off.
+    fn profile(&mut self, slot: usize, runs: u64) -> Result<Profiled> {
+        if slot >= self.slots.len() {
+            return Err(Error::bad_input(format!("input slot {slot} was not prepared")));
+        }
+        let quiet = std::mem::take(&mut self.run.verbose);
+        let mut sum = Profiled::default();
+        let mut left = runs;
+        self.run.verbose = true;
+        let done = loop {
+            if left == 0 {
+                break Ok(());
+            }
+            // A few runs at a time: what they print is kept.
+            let some = left.min(PRINTED_RUNS);
+            match self.told(slot, some) {
+                Ok(profiled) => sum.add(profiled),
+                Err(e) => break Err(e),
+            }
+            left -= some;
+        };
+        self.run.verbose = quiet;
+        done.map(|()| sum)
+    }
+}
+
+/// Runs of which what is printed is kept at once.
+const PRINTED_RUNS: u64 = 64;
+
+impl Loaded {
+    /// Runs `runs` times and listens.
+    fn told(&self, slot: usize, runs: u64) -> Result<Profiled> {
+        let cannot = |e: std::io::Error| Error::environment(format!("what rten prints cannot be caught: {e}"));
+        let timed = || -> Result<u64> {
+            let start = Instant::now();
+            for _ in 0..runs {
+                black_box(self.run(&self.slots[slot])?);
+            }
+            Ok(start.elapsed().as_nanos() as u64)
+        };
+        let (raw, text) = printed(timed).map_err(cannot)?;
+        let again = || {
+            let start = Instant::now();
+            // As rten prints: line by line, each at once.
+            text.lines().for_each(|line| drop(writeln!(std::io::stdout(), "{line}")));
+            start.elapsed().as_nanos() as u64
+        };
+        let (printing, _) = printed(again).map_err(cannot)?;
+        let nodes = told::parse(&text);
+        if nodes.is_empty() {
+            return Err(Error::engine("rten printed no times of its nodes"));
+        }
+        let within: u64 = nodes.iter().map(|n: &NodeTime| n.ns).sum();
+        Ok(Profiled { wall_ns: raw?.saturating_sub(printing).max(within), nodes })
     }
 }
 

@@ -147,6 +147,11 @@ pub fn fused(graph: &Graph<'_>, node: usize) -> Vec<usize> {
     nodes
 }
 
+/// Nodes that work on constants only: engines do their work before the first run.
+pub(crate) fn constant_nodes(graph: &Graph<'_>) -> HashSet<usize> {
+    Fixed::of(graph).nodes
+}
+
 /// All that is the same for every input and every shape of it.
 struct Fixed<'m> {
     names: HashSet<&'m str>,

@@ -21,6 +21,7 @@ mod upgrade;
 pub use diff::{Diff, Pair, WeightChange, diff};
 pub use dims::{Dims, Given};
 pub use encoding::{Encoding, FloatFormat, Format, Granularity, Levels, Quantized, Scheme, Storage};
+pub(crate) use extract::constant_nodes;
 pub use extract::{extract, fused};
 pub use graph::{Graph, Use, node_label};
 pub use infer::{Fact, Facts};

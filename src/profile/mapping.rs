@@ -5,9 +5,9 @@
 //! its own begins with. Nodes of the file that then have no time were fused, and go to the neighbour that they were fused into.
 
 use crate::engine::NodeTime;
-use crate::model::{Graph, Layer, fused};
+use crate::model::{Graph, Layer, constant_nodes, fused};
 use crate::onnx::pb;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Nodes of the file that are one row, with what the engine runs for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +34,12 @@ pub struct Mapping {
 impl Mapping {
     /// Maps `engine`, the engine's nodes, onto the layers of a model.
     pub fn new(graph: &Graph<'_>, layers: &[Layer], engine: &[NodeTime]) -> Mapping {
-        let names = Names::of(graph);
+        let constant = constant_nodes(graph);
+        let names = Names::of(graph, &constant);
         let found: Vec<Option<usize>> = engine.iter().map(|n| names.find(&n.name)).collect();
-        let mut rows = Rows::together(graph, layers, &found);
+        let mut rows = Rows::together(graph, layers, engine, &found);
         rows.merge_untimed(graph, &found);
-        rows.into_mapping(graph, layers, engine, &found)
+        rows.into_mapping(graph, layers, engine, (&found, &constant))
     }
 }
 
@@ -46,20 +47,26 @@ impl Mapping {
 struct Names<'m>(HashMap<&'m str, usize>);
 
 impl<'m> Names<'m> {
-    fn of(graph: &Graph<'m>) -> Self {
-        let mut names = HashMap::new();
-        // Constants and inputs first: what a node is called itself counts more. They belong to who reads them first.
-        for name in graph.model().graph().initializer.iter().map(|t| t.name()).chain(graph.inputs().map(|i| i.name())) {
-            if let Some(first) = graph.consumers(name).first() {
-                names.insert(name, first.node);
+    fn of(graph: &Graph<'m>, constant: &HashSet<usize>) -> Self {
+        // Constants, and what is worked out from them, belong to who reads them first.
+        let reader = |name: &str| {
+            let mut first = graph.consumers(name).first()?.node;
+            while constant.contains(&first) {
+                first = graph.node(first).output.iter().find_map(|o| graph.consumers(o).first())?.node;
             }
-        }
-        for (index, node) in graph.nodes().iter().enumerate() {
-            names.extend(node.output.iter().filter(|o| !o.is_empty()).map(|o| (o.as_str(), index)));
-        }
-        for (index, node) in graph.nodes().iter().enumerate().filter(|(_, n)| !n.name().is_empty()) {
-            names.insert(node.name(), index);
-        }
+            Some(first)
+        };
+        let mut names = HashMap::new();
+        let sources = graph.model().graph().initializer.iter().map(|t| t.name()).chain(graph.inputs().map(|i| i.name()));
+        names.extend(sources.filter_map(|name| Some((name, reader(name)?))));
+        let nodes = || graph.nodes().iter().enumerate();
+        let owner = |index: usize| match constant.contains(&index) {
+            true => graph.node(index).output.iter().find_map(|o| reader(o)).unwrap_or(index),
+            false => index,
+        };
+        // What a node is called itself counts more than what it makes.
+        names.extend(nodes().flat_map(|(i, n)| n.output.iter().filter(|o| !o.is_empty()).map(move |o| (o.as_str(), owner(i)))));
+        names.extend(nodes().filter(|(_, n)| !n.name().is_empty()).map(|(i, n)| (n.name(), owner(i))));
         Names(names)
     }
 
@@ -74,6 +81,12 @@ impl<'m> Names<'m> {
     }
 }
 
+/// True for an engine's operator that does multiply–adds, whatever it is fused with.
+fn multiplies(operator: &str) -> bool {
+    let operator = operator.to_ascii_lowercase();
+    ["matmul", "gemm", "conv", "einsum"].iter().any(|word| operator.contains(word))
+}
+
 /// Rows under construction: for each node of the file, which row it is in.
 struct Rows {
     row: Vec<usize>,
@@ -84,10 +97,13 @@ struct Rows {
 
 impl Rows {
     /// A row for each layer with what runs in one go with it, and for every other node one.
-    fn together(graph: &Graph<'_>, layers: &[Layer], found: &[Option<usize>]) -> Self {
+    fn together(graph: &Graph<'_>, layers: &[Layer], engine: &[NodeTime], found: &[Option<usize>]) -> Self {
         let nodes = graph.nodes().len();
         let mut row: Vec<Option<usize>> = vec![None; nodes];
-        let timed: BTreeSet<usize> = found.iter().flatten().copied().collect();
+        // An engine may name what it fused by the last piece (tract: `clip.max.prefused`): what multiplies is the layer itself.
+        let apart = |(node, at): (&NodeTime, &Option<usize>)| at.filter(|_| !multiplies(&node.operator));
+        let heavy: BTreeSet<usize> = engine.iter().zip(found).filter(|(n, _)| multiplies(&n.operator)).filter_map(|(_, at)| *at).collect();
+        let timed: BTreeSet<usize> = engine.iter().zip(found).filter_map(apart).filter(|n| !heavy.contains(n)).collect();
         let mut count = 0;
         let is_layer: BTreeSet<usize> = layers.iter().filter_map(|l| l.node).collect();
         for &layer in is_layer.iter().filter(|&&n| n < nodes) {
@@ -140,13 +156,22 @@ impl Rows {
         }
     }
 
-    fn into_mapping(self, graph: &Graph<'_>, layers: &[Layer], engine: &[NodeTime], found: &[Option<usize>]) -> Mapping {
+    fn into_mapping(
+        self,
+        graph: &Graph<'_>,
+        layers: &[Layer],
+        engine: &[NodeTime],
+        (found, constant): (&[Option<usize>], &HashSet<usize>),
+    ) -> Mapping {
         let mut parts: Vec<Option<Part>> = vec![None; self.count];
         for (index, node) in graph.nodes().iter().enumerate() {
             let empty = || Part { name: String::new(), operators: vec![], nodes: BTreeSet::new(), layers: vec![], engine: vec![] };
             let part = parts[self.row[index]].get_or_insert_with(empty);
             part.nodes.insert(index);
-            part.operators.push(node.op_type().to_owned());
+            // Constants come along; they are nothing that is run.
+            if !constant.contains(&index) {
+                part.operators.push(node.op_type().to_owned());
+            }
         }
         for (index, layer) in layers.iter().enumerate() {
             if let Some(part) = layer.node.and_then(|n| parts[self.row[n]].as_mut()) {
@@ -167,7 +192,8 @@ impl Rows {
             }
         }
         let named = |mut part: Part| {
-            let first = part.nodes.first().map(|&n| graph.label(n)).unwrap_or_default();
+            let runs = part.nodes.iter().find(|n| !constant.contains(n)).or_else(|| part.nodes.first());
+            let first = runs.map(|&n| graph.label(n)).unwrap_or_default();
             part.name = part.layers.first().map_or(first, |&l| layers[l].name.clone());
             part
         };
@@ -226,6 +252,35 @@ mod tests {
         assert_eq!((of("/s2/Relu_1").1.as_str(), of("/s2/Relu_7").1.as_str()), ("Relu", "Op"));
         // Layers without any node stay, so that their absence is seen.
         assert_eq!(of("/fc/Gemm").2, 0);
+    }
+
+    #[test]
+    fn what_multiplies_under_the_name_of_an_activation_is_the_layer() {
+        let model = Model::load("models/fashion-dscnn.onnx").unwrap();
+        let graph = Graph::new(&model);
+        let layers = layers(&graph, &Facts::infer(&model, 1).unwrap()).unwrap();
+        let of = |name: &str, operator: &str| NodeTime { name: name.into(), operator: operator.into(), ns: 1, calls: 1 };
+        let engine = [
+            of("/f/f.3/f.3.0/Conv", "DepthWiseConv"),
+            of("/f/f.3/f.3.2/Clip.max", "OptBinByScalar"),
+            of("/f/f.3/f.3.3/Conv.einsum.pack_a", "OptMatMulPack"),
+            of("/f/f.3/f.3.5/Clip.max.prefused", "OptMatMul"),
+        ];
+        let parts = Mapping::new(&graph, &layers, &engine).parts;
+        let rows: Vec<(String, String)> =
+            parts.iter().filter(|p| !p.engine.is_empty()).map(|p| (p.name.clone(), p.operators.join("+"))).collect();
+        let expect = [("/f/f.3/f.3.0/Conv", "Conv"), ("/f/f.3/f.3.2/Clip", "Clip"), ("/f/f.3/f.3.3/Conv", "Conv+Clip")];
+        assert_eq!(rows, expect.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
+
+    #[test]
+    fn what_is_worked_out_from_constants_belongs_to_its_reader() {
+        let named = ["Identity_1", "s2.b2.bias", "s2.sc.1.bias", "/s2/sc/sc.0/Conv", "/s2/c2/Conv"];
+        let rows = map("models/fashion-resnet8-bn.onnx", &named);
+        let timed: Vec<(&str, &str, usize)> =
+            rows.iter().filter(|r| r.2 > 0).map(|(name, operators, n)| (name.as_str(), operators.as_str(), *n)).collect();
+        assert_eq!(timed.iter().map(|r| r.2).sum::<usize>(), 5);
+        assert!(timed.iter().all(|r| !r.0.contains("Identity") && !r.1.contains("Identity")), "{timed:?}");
     }
 
     #[test]

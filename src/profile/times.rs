@@ -22,6 +22,8 @@ pub struct Times {
     pub nodes: Vec<NodeTime>,
     /// The processes.
     pub processes: Vec<Process>,
+    /// Windows in which the process had to wait for its core, and that count all the same.
+    pub held_up: u64,
 }
 
 impl Times {

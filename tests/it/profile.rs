@@ -7,7 +7,7 @@ use joulefront::engine::{self, LoadOptions};
 use joulefront::model::{Facts, Graph, layers};
 use joulefront::onnx::Model;
 use joulefront::profile::Mapping;
-use joulefront::runner::{Job, MemoryLimit, Program, Runner};
+use joulefront::runner::{Clocked, Job, Program, Runner};
 use joulefront::tensor::Tensor;
 use joulefront::units::{Bytes, Seconds, Watts};
 use serde_json::Value;
@@ -21,7 +21,7 @@ fn runner(name: &str, engine: &str) -> joulefront::Result<Runner> {
         options: LoadOptions::default(),
         cpus: Vec::new(),
         timeout: Duration::from_secs(120),
-        memory: MemoryLimit::default(),
+        memory: joulefront::runner::MemoryLimit::default(),
     };
     let mut runner = Runner::spawn(&Program::at(env!("CARGO_BIN_EXE_joulefront")), &job)?;
     let shape = runner.inputs()[0].shape.clone();
@@ -42,7 +42,8 @@ fn every_layer_of_every_shipped_model_has_its_time_on_every_engine() {
                 }
                 other => other.unwrap_or_else(|e| panic!("{what}: {e}")),
             };
-            let (profiled, runs) = runner.profile(20).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let Clocked { profiled, runs, took } = runner.profile(20).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert!(took.wall.0 * 1e9 >= profiled.wall_ns as f64 && took.cpu.0 > 0.0, "{what}: {took:?}");
             assert_eq!(runs, 21, "{what}: runs are divided over the inputs");
             assert!(profiled.nodes.iter().all(|n| n.calls > 0 && n.calls % runs == 0), "{what}: {:?}", profiled.nodes);
             let sum: u64 = profiled.nodes.iter().map(|n| n.ns).sum();

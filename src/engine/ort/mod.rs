@@ -4,6 +4,7 @@ mod library;
 mod places;
 mod values;
 
+use super::profile::{Profiled, ort as told};
 use super::refusal::explain;
 use super::stated::Stated;
 use super::{Engine, Found, LoadOptions, Session, Source, Spec, check_inputs, check_options};
@@ -12,6 +13,8 @@ use crate::{Error, Result};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session as Native, SessionInputValue};
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 const NAME: &str = "ort";
 
@@ -33,9 +36,8 @@ impl Engine for Ort {
 
     fn load(&self, model: Source<'_>, options: &LoadOptions) -> Result<Box<dyn Session>> {
         check_options(options)?;
-        let builder = library::loaded(|library| Native::builder(&library.environment))?.map_err(|e| refused(&e))?;
         let stated = Stated::read(model, options)?;
-        let session = configured(builder, options.threads).and_then(|builder| read(builder, &stated, model))?;
+        let session = read(builder(options.threads)?, &stated, model)?;
         let told = |index: usize| {
             let shape = session.outputs().get(index)?.dtype().tensor_shape()?;
             shape.iter().map(|&n| usize::try_from(n).ok()).collect()
@@ -44,8 +46,17 @@ impl Engine for Ort {
         for spec in stated.inputs.iter().chain(&outputs) {
             values::check(spec)?;
         }
-        Ok(Box::new(Loaded { session, inputs: stated.inputs, outputs, slots: Vec::new() }))
+        let file = match model {
+            Source::Path(path) => Some((path.to_owned(), options.clone())),
+            Source::Bytes(_) => None,
+        };
+        Ok(Box::new(Loaded { session, inputs: stated.inputs, outputs, slots: Vec::new(), file }))
     }
+}
+
+fn builder(threads: usize) -> Result<SessionBuilder> {
+    let builder = library::loaded(|library| Native::builder(&library.environment))?.map_err(|e| refused(&e))?;
+    configured(builder, threads)
 }
 
 /// `threads` threads within an operator, operators one after the other, all optimisations. Threads that wait for work sleep:
@@ -83,7 +94,12 @@ struct Loaded {
     inputs: Vec<Spec>,
     outputs: Vec<Spec>,
     slots: Vec<Vec<SessionInputValue<'static>>>,
+    /// Where the model came from, to be loaded again with a profile.
+    file: Option<(PathBuf, LoadOptions)>,
 }
+
+/// Runs of a new session that are not counted: memory is found in them.
+const SETTLING: u64 = 10;
 
 impl Session for Loaded {
     fn inputs(&self) -> &[Spec] {
@@ -116,6 +132,32 @@ impl Session for Loaded {
         let inputs = native(&self.inputs, inputs)?;
         let outputs = self.session.run(&inputs[..]).map_err(|e| refused(&e))?;
         outputs.values().zip(&self.outputs).map(|(value, spec)| values::from_native(&value, spec)).collect()
+    }
+
+    /// Whether a session keeps a profile is decided when it is made, so this makes another one of the same file. ONNX Runtime writes
+    /// the profile to a file, which goes with its folder.
+    fn profile(&mut self, slot: usize, runs: u64) -> Result<Profiled> {
+        let Some(inputs) = self.slots.get(slot) else {
+            return Err(Error::bad_input(format!("input slot {slot} was not prepared")));
+        };
+        let Some((path, options)) = &self.file else {
+            return Err(Error::engine("ONNX Runtime profiles models that are loaded from a file only"));
+        };
+        let folder = tempfile::tempdir().map_err(|e| Error::write(std::env::temp_dir(), e))?;
+        let builder = builder(options.threads)?.with_profiling(folder.path().join("profile")).map_err(|e| refused(&e.into()))?;
+        let mut session = read(builder, &Stated::read(Source::Path(path), options)?, Source::Path(path))?;
+        let mut start = Instant::now();
+        for run in 0..SETTLING + runs {
+            if run == SETTLING {
+                start = Instant::now();
+            }
+            black_box(session.run(&inputs[..]).map_err(|e| refused(&e))?);
+        }
+        let wall_ns = start.elapsed().as_nanos() as u64;
+        let written = session.end_profiling().map_err(|e| refused(&e))?;
+        let json =
+            std::fs::read(Path::new(&written)).map_err(|e| Error::environment(format!("ONNX Runtime's profile is not there: {e}")))?;
+        Ok(Profiled { wall_ns, nodes: told::parse(&json, SETTLING)? })
     }
 }
 

@@ -29,24 +29,31 @@ struct Args {
 /// Ends the names of the events that count.
 const RUN: &str = "_kernel_time";
 
-/// The times of the nodes in `json`, in the order in which they first ran.
+/// The times of the nodes in `json`, in the order in which they first ran, without the first `skip` runs of each.
 ///
 /// # Errors
 /// It is no list of events (cut short, say), or no operator ran.
-pub(in crate::engine) fn parse(json: &[u8]) -> Result<Vec<NodeTime>> {
+pub(in crate::engine) fn parse(json: &[u8], skip: u64) -> Result<Vec<NodeTime>> {
     let events: Vec<Event> = serde_json::from_slice(json)
         .map_err(|e| Error::engine(format!("ONNX Runtime's profile cannot be read: {e}")).hint("is the disk full, or was it cut short?"))?;
     let mut places: HashMap<(String, String), usize> = HashMap::new();
     let mut nodes: Vec<NodeTime> = Vec::new();
+    let mut skipped: Vec<u64> = Vec::new();
     for event in events.into_iter().filter(|e| e.cat == "Node" && e.dur >= 0) {
         let Some(name) = event.name.strip_suffix(RUN) else { continue };
         let place = *places.entry((name.to_owned(), event.args.op_name.clone())).or_insert_with(|| {
             nodes.push(NodeTime { name: name.to_owned(), operator: event.args.op_name.clone(), ns: 0, calls: 0 });
+            skipped.push(0);
             nodes.len() - 1
         });
+        if skipped[place] < skip {
+            skipped[place] += 1;
+            continue;
+        }
         nodes[place].ns = nodes[place].ns.saturating_add(event.dur.unsigned_abs().saturating_mul(1000).saturating_add(500));
         nodes[place].calls += 1;
     }
+    nodes.retain(|n| n.calls > 0);
     if nodes.is_empty() {
         return Err(Error::engine("ONNX Runtime's profile has no operator in it"));
     }
@@ -69,9 +76,10 @@ mod tests {
 
     #[test]
     fn runs_of_operators_are_added_up() {
-        let nodes = parse(PROFILE.as_bytes()).unwrap();
+        let nodes = parse(PROFILE.as_bytes(), 0).unwrap();
         let of = |name: &str, operator: &str, ns, calls| NodeTime { name: name.into(), operator: operator.into(), ns, calls };
         assert_eq!(nodes, [of("/c1/Conv", "Conv", 83_000, 2), of("ReorderOutput", "ReorderOutput", 7_500, 1)]);
+        assert_eq!(parse(PROFILE.as_bytes(), 1).unwrap(), [of("/c1/Conv", "Conv", 42_500, 1)]);
     }
 
     #[test]
@@ -79,12 +87,12 @@ mod tests {
         // Cut anywhere before its end it is no JSON, and nothing is made of the part that came.
         let whole = PROFILE.trim_end().len();
         for cut in (0..whole).step_by(7) {
-            assert!(parse(&PROFILE.as_bytes()[..cut]).is_err(), "{cut}");
+            assert!(parse(&PROFILE.as_bytes()[..cut], 0).is_err(), "{cut}");
         }
         for text in ["[]", "{}", "[1]", "\u{0}", "[{\"cat\":\"Node\",\"dur\":\"long\",\"name\":\"a_kernel_time\"}]"] {
-            assert!(parse(text.as_bytes()).is_err(), "{text}");
+            assert!(parse(text.as_bytes(), 0).is_err(), "{text}");
         }
         let huge = r#"[{"cat":"Node","dur":9223372036854775807,"name":"a_kernel_time"},{"cat":"Node","dur":-5,"name":"a_kernel_time"}]"#;
-        assert_eq!(parse(huge.as_bytes()).unwrap()[0].ns, u64::MAX);
+        assert_eq!(parse(huge.as_bytes(), 0).unwrap()[0].ns, u64::MAX);
     }
 }

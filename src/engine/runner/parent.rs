@@ -92,6 +92,17 @@ pub struct Ran {
     pub cpu: Seconds,
 }
 
+/// Runs with a clock at each node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Clocked {
+    /// How many.
+    pub runs: u64,
+    /// What they and their nodes took.
+    pub profiled: Profiled,
+    /// What the child took in all, with what the engine needs to be made ready: whether it had to wait for its core.
+    pub took: Ran,
+}
+
 /// A child process with a loaded model. Dropping it kills the child.
 ///
 /// It stays in the thread that made it: Linux ends a child together with the *thread* that started it.
@@ -295,15 +306,16 @@ impl Runner {
         }
     }
 
-    /// Times of the engine's nodes over at least `runs` runs of the prepared inputs, as [`crate::engine::Session::profile`] takes
-    /// them; with the number of runs that there were.
+    /// Times of the engine's nodes over at least `runs` runs of the prepared inputs, as [`crate::engine::Session::profile`] takes them.
     ///
     /// # Errors
     /// The engine does not tell them or fails, or the child crashes or hangs.
-    pub fn profile(&mut self, runs: u64) -> Result<(Profiled, u64)> {
+    pub fn profile(&mut self, runs: u64) -> Result<Clocked> {
         let (reply, nodes) = self.ask(&Request::Profile { runs }, &[])?;
         match (reply, serde_json::from_slice(&nodes)) {
-            (Reply::Profiled { runs, wall_ns }, Ok(nodes)) if runs > 0 => Ok((Profiled { wall_ns, nodes }, runs)),
+            (Reply::Profiled { runs, wall_ns, took_ns, cpu_ns }, Ok(nodes)) if runs > 0 => {
+                Ok(Clocked { runs, profiled: Profiled { wall_ns, nodes }, took: Ran { wall: seconds(took_ns), cpu: seconds(cpu_ns) } })
+            }
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
         }
     }

@@ -45,7 +45,10 @@ fn drawing(profiles: &[Profile], pairs: &[Beside<'_>]) -> Vec<Shape> {
         true => kept(pairs.iter().map(|p| vec![p.original, p.variant]).collect()),
         false => kept(profiles.iter().flat_map(|p| p.rows.iter().map(|r| vec![Some(r)])).collect()),
     };
-    let longest = lines.iter().flat_map(|l| &l.bars).map(|b| b.seconds.2.max(b.seconds.0)).fold(0.0f64, f64::max);
+    // One wide interval must not press all bars together: it ends at the edge.
+    let most = |of: &dyn Fn(&Bar) -> f64| lines.iter().flat_map(|l| &l.bars).map(of).fold(0.0f64, f64::max);
+    let value = most(&|b| b.seconds.0);
+    let longest = most(&|b| b.seconds.2).clamp(value, 1.25 * value);
     let x = Scale::new(0.0, longest.max(1e-12), LEFT, RIGHT, false);
     let mut shapes = titles(profiles);
     let (unit, ticks) = x.si_ticks("s");
