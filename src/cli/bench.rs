@@ -16,7 +16,7 @@ use crate::runner::{Job, MemoryLimit, Program, Runner};
 use crate::stats::{Interval, wilson};
 use crate::study::{Configuration, Outcome, Results, Trial, VariantFacts};
 use crate::tensor::Tensor;
-use crate::units::{Seconds, si};
+use crate::units::{Bytes, Seconds, si};
 use crate::{Error, ErrorKind, Result, atomic};
 use serde_json::json;
 use std::path::PathBuf;
@@ -76,6 +76,9 @@ pub(super) struct Args {
     /// A process that answers later than this is given up
     #[arg(long, default_value = "120s", value_name = "TIME", value_parser = values::seconds)]
     timeout: Seconds,
+    /// A process that asks for more memory for its data (heap, stacks) is given up [default: nine tenths of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    max_memory: Option<Bytes>,
     #[command(flatten)]
     meter: MeterOptions,
     /// Also the share of right answers, over the whole split that samples are taken from
@@ -84,6 +87,12 @@ pub(super) struct Args {
     /// Also write results.csv and results.json here, for `gate` too
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+impl Args {
+    fn memory(&self) -> MemoryLimit {
+        self.max_memory.map_or(MemoryLimit::Machine, MemoryLimit::At)
+    }
 }
 
 /// One configuration with its file.
@@ -107,6 +116,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         max_time: args.max_time,
         seed: args.seed,
         timeout: args.timeout.into(),
+        memory: args.memory(),
         disturbance: args.disturbance,
         margin: args.margin,
         load: match args.rate {
@@ -219,7 +229,7 @@ fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, e
                 options: options.clone(),
                 cpus: Vec::new(),
                 timeout: args.timeout.into(),
-                memory: MemoryLimit::default(),
+                memory: args.memory(),
             };
             match Runner::spawn(&Program::find()?, &job) {
                 Ok(runner) => made_up(runner.inputs(), ROTATION, args.seed),

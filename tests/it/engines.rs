@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-fn program() -> Program {
+pub(crate) fn program() -> Program {
     Program::at(env!("CARGO_BIN_EXE_joulefront"))
 }
 
 /// The engines that are here; a test that misses one says so.
-fn engines() -> Vec<&'static dyn Engine> {
+pub(crate) fn engines() -> Vec<&'static dyn Engine> {
     let here = |e: &&'static dyn Engine| match find(&program(), *e) {
         Ok(_) => true,
         Err(why) => {
@@ -27,7 +27,7 @@ fn engines() -> Vec<&'static dyn Engine> {
     all().iter().copied().filter(here).collect()
 }
 
-fn job(model: PathBuf, engine: &dyn Engine, options: LoadOptions) -> Job {
+pub(crate) fn job(model: PathBuf, engine: &dyn Engine, options: LoadOptions) -> Job {
     let (timeout, memory) = (Duration::from_secs(120), MemoryLimit::default());
     Job { model, engine: engine.name().to_owned(), options, cpus: vec![], timeout, memory }
 }

@@ -30,6 +30,7 @@ mod protocol;
 mod pruning;
 mod quantization;
 mod reference;
+mod refusals;
 mod roundtrip;
 mod runner;
 mod seeds;
