@@ -142,6 +142,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     remark(meter.as_ref(), global);
     let measured = measured.map_err(|e| e.context(format!("`{}`", cases[0].subject.label)))?;
     let key = environment.key();
+    // A missing library is no fault of a model.
+    let missing = measured.iter().find_map(|m| m.as_ref().err().filter(|e| e.kind() == ErrorKind::Environment));
+    let missing = missing.map(|e| (e.to_string(), e.hint_text().unwrap_or_default().to_owned()));
     let measured = cases.iter().zip(measured).zip(&accuracy).enumerate();
     let trials: Vec<Trial> = measured.map(|(i, ((c, m), a))| trial(i, args, &files[c.file], c, m, (a.as_ref(), &key))).collect();
     let table = rows(&trials, &[]);
@@ -165,9 +168,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     } else {
         print(&as_text(&trials))?;
     }
-    match trials.iter().filter(|t| t.results().is_none()).count() {
-        0 => Ok(()),
-        n => Err(Error::engine(format!("{n} of {} configurations could not be measured", trials.len()))),
+    match (trials.iter().filter(|t| t.results().is_none()).count(), missing) {
+        (0, _) => Ok(()),
+        (n, None) => Err(Error::engine(format!("{n} of {} configurations could not be measured", trials.len()))),
+        (n, Some((why, hint))) => {
+            Err(Error::environment(format!("{n} of {} configurations could not be measured: {why}", trials.len())).hint(hint))
+        }
     }
 }
 

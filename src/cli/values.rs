@@ -115,10 +115,7 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!(
-            (size("64MB"), size("2 GiB"), size("1.5KB")),
-            (Ok(Bytes(64_000_000)), Ok(Bytes(2 << 30)), Ok(Bytes(1500)))
-        );
+        assert_eq!((size("64MB"), size("2 GiB"), size("1.5KB")), (Ok(Bytes(64_000_000)), Ok(Bytes(2 << 30)), Ok(Bytes(1500))));
         for text in ["64", "64M", "0MB", "-1MB", "1e40GB", "MB", "64 megabytes", ""] {
             assert!(size(text).is_err(), "{text}");
         }

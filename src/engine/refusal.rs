@@ -62,11 +62,7 @@ const KNOWN: &[Known] = &[
         what: "the file's operator set is newer than this ONNX Runtime",
         hint: "use a newer ONNX Runtime, or export the model with an older operator set",
     },
-    Known {
-        sign: "Only 2b, 4b and 8b quantization",
-        what: "its `MatMulNBits` has 2, 4 and 8 bits only",
-        hint: "use 4 or 8 bits",
-    },
+    Known { sign: "Only 2b, 4b and 8b quantization", what: "its `MatMulNBits` has 2, 4 and 8 bits only", hint: "use 4 or 8 bits" },
     Known { sign: "Protobuf parsing failed", what: "the file is damaged or no ONNX model", hint: SAVE_AGAIN },
     Known { sign: "bad_alloc", what: "it needs more memory than it may have", hint: LESS_MEMORY },
     Known { sign: "Failed to allocate memory", what: "it needs more memory than it may have", hint: LESS_MEMORY },
