@@ -31,6 +31,7 @@ mod protocol;
 mod pruning;
 mod quantization;
 mod reference;
+mod refusals;
 mod roundtrip;
 mod runner;
 mod seeds;
