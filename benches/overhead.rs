@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use joulefront::engine::LoadOptions;
-use joulefront::runner::{Job, Program, Runner};
+use joulefront::runner::{Job, MemoryLimit, Program, Runner};
 use joulefront::stats::log_ratio;
 use joulefront::sys::allowed_cpus;
 use joulefront::tensor::Tensor;
@@ -35,7 +35,14 @@ fn main() -> Result<()> {
     }
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let cpus = allowed_cpus()?.last().copied().into_iter().collect();
-    let job = Job { model: model(), engine: "tract".into(), options: LoadOptions::default(), cpus, timeout: Duration::from_secs(60) };
+    let job = Job {
+        model: model(),
+        engine: "tract".into(),
+        options: LoadOptions::default(),
+        cpus,
+        timeout: Duration::from_secs(60),
+        memory: MemoryLimit::default(),
+    };
     let slots: Vec<_> = (0..SLOTS).map(|i| Ok(vec![Tensor::f32([1, 1, 28, 28], image(i))?])).collect::<Result<_>>()?;
     let mut ratios = Vec::new();
     let (mut all_ours, mut all_bare) = (0.0, 0.0);

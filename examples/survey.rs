@@ -13,7 +13,7 @@ use joulefront::engine::LoadOptions;
 use joulefront::exec::Executor;
 use joulefront::model::{Dims, Facts, Given, Graph};
 use joulefront::onnx::{Model, pb, tensor_from_proto};
-use joulefront::runner::{Job, Program, Runner};
+use joulefront::runner::{Job, MemoryLimit, Program, Runner};
 use joulefront::tensor::{Data, Tensor};
 use joulefront::{Error, Result};
 use protobuf::Message;
@@ -163,7 +163,14 @@ fn runs_in_tract(file: &Path, model: &Model, inputs: &[Tensor]) -> Result<&'stat
     let first = inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1).max(1);
     let run = |batch| -> Result<&'static str> {
         let options = LoadOptions { batch, shapes: shapes.clone(), ..LoadOptions::default() };
-        let job = Job { model: file.to_owned(), engine: "tract".into(), options, cpus: Vec::new(), timeout: Duration::from_secs(60) };
+        let job = Job {
+            model: file.to_owned(),
+            engine: "tract".into(),
+            options,
+            cpus: Vec::new(),
+            timeout: Duration::from_secs(60),
+            memory: MemoryLimit::default(),
+        };
         let mut runner = Runner::spawn(&Program::find()?, &job)?;
         runner.prepare(&[inputs.to_vec()])?;
         runner.run(1)?;

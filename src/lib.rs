@@ -24,11 +24,15 @@ pub mod compress;
 
 pub mod make;
 
+pub mod lower;
+
 pub mod engine;
 
 pub mod energy;
 
 pub mod measure;
+
+pub mod profile;
 
 pub mod study;
 

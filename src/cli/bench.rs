@@ -12,7 +12,7 @@ use crate::gate::{self, Accuracy};
 use crate::measure::{Environment, Load, Measurement, Plan, Subject, made_up, measure};
 use crate::model::{Dims, Given, Graph};
 use crate::report::{ModelRow, csv, rows, side_by_side};
-use crate::runner::{Job, Program, Runner};
+use crate::runner::{Job, MemoryLimit, Program, Runner};
 use crate::stats::{Interval, wilson};
 use crate::study::{Configuration, Outcome, Results, Trial, VariantFacts};
 use crate::tensor::Tensor;
@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let files = args.models.iter().map(|p| ModelFile::open(p)).collect::<Result<Vec<_>>>()?;
     let cases = cases(args, &files)?;
     let mut meter = args.meter.open(global)?;
-    let environment = Environment::collect(engine_versions());
+    let environment = Environment::collect(engine_versions()?);
     let began = gate::unix_now();
     let plan = Plan {
         processes: args.processes as usize,
@@ -219,6 +219,7 @@ fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, e
                 options: options.clone(),
                 cpus: Vec::new(),
                 timeout: args.timeout.into(),
+                memory: MemoryLimit::default(),
             };
             match Runner::spawn(&Program::find()?, &job) {
                 Ok(runner) => made_up(runner.inputs(), ROTATION, args.seed),

@@ -4,8 +4,10 @@ use super::inputs::{ModelFile, SHIPPED_DATA, head, shipped};
 use super::{Global, print, print_json, say, text, values};
 use crate::compress::{Calibration, Note};
 use crate::data::Dataset;
+use crate::lower::{Form, lower, suggested};
 use crate::make::{Variant, make};
-use crate::recipe::{DEFAULT_ROUND_TO, Distribution, Recipe, Step};
+use crate::onnx::Model;
+use crate::recipe::{ActivationRange, DEFAULT_ROUND_TO, Distribution, Recipe, Step, WeightGranularity};
 use crate::{Error, Result, atomic, engine};
 use clap::ValueEnum;
 use serde_json::json;
@@ -20,7 +22,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// A recipe file (TOML or JSON) instead of the options below
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "weight_bits", "granularity", "per_layer", "round_to"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "weight_bits", "activation_bits", "weight_granularity", "activation_range", "granularity", "per_layer", "round_to"])]
     recipe: Option<PathBuf>,
     /// Share to prune: of the multiply–adds for channels, of the weights for connections
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
@@ -40,15 +42,27 @@ pub(super) struct Args {
     /// Quantize weights to this many bits per output channel (2 to 8)
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=8))]
     weight_bits: Option<u32>,
-    /// Dataset whose `calibration` split repairs what pruning damages; `none` to do without [default: the shipped one where it fits]
+    /// Quantize activations to this many bits too (8)
+    #[arg(long, value_name = "BITS", requires = "weight_bits")]
+    activation_bits: Option<u32>,
+    /// Which weights share a scale
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t, requires = "weight_bits")]
+    weight_granularity: WeightGranularity,
+    /// How the ranges of activations follow from the calibration samples
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, requires = "activation_bits")]
+    activation_range: ActivationRange,
+    /// Dataset whose `calibration` split gives ranges and repairs what pruning damages; `none` to do without [default: the shipped one where it fits]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Calibration samples to use
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     calibration_samples: u64,
-    /// The engine the file is for
+    /// The engine the file is for: quantized layers are written in the form it was made for
     #[arg(long = "for", value_name = "ENGINE")]
     engine: Option<String>,
+    /// The form itself: float, dequantize-linear, qdq, qlinear, dynamic, nbits, fp16
+    #[arg(long, value_name = "FORM")]
+    form: Option<Form>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,8 +76,8 @@ enum Granularity {
 /// Runs the subcommand.
 pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let recipe = recipe(args)?;
-    if recipe.is_original() {
-        return Err(Error::bad_input("nothing to do").hint("give `--prune`, `--weight-bits` or `--recipe`"));
+    if recipe.is_original() && args.form.is_none() {
+        return Err(Error::bad_input("nothing to do").hint("give `--prune`, `--weight-bits`, `--form` or `--recipe`"));
     }
     if let Some(engine) = &args.engine {
         engine::by_name(engine)?;
@@ -71,8 +85,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let calibration = calibration(args, &file, &recipe, global)?;
     let variant = make(&file.model, &file.bytes()?, &recipe, calibration.as_ref())?;
+    let (form, variant) = lowered(args, variant)?;
     atomic::write(&args.output, &variant.bytes)?;
-    if global.json { print_json(as_json(args, &file, &recipe, &variant)) } else { print(&as_text(args, &file, &recipe, &variant)?) }
+    if global.json { print_json(as_json(args, &file, &recipe, form, &variant)) } else { print(&as_text(args, &file, &recipe, &variant)?) }
 }
 
 fn recipe(args: &Args) -> Result<Recipe> {
@@ -93,7 +108,12 @@ fn recipe(args: &Args) -> Result<Recipe> {
         }
         _ => {}
     }
-    steps.extend(args.weight_bits.map(|weight_bits| Step::Quantize { weight_bits }));
+    steps.extend(args.weight_bits.map(|weight_bits| Step::Quantize {
+        weight_bits,
+        activation_bits: args.activation_bits,
+        granularity: args.weight_granularity,
+        range: args.activation_range,
+    }));
     let recipe = Recipe { steps };
     recipe.check()?;
     Ok(recipe)
@@ -125,13 +145,28 @@ fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) 
     Calibration::new(data.input()?.name(), &samples).map(Some)
 }
 
-fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) -> serde_json::Value {
+/// The variant in the form that was asked for, or that its engine gets; as it is when neither was named.
+fn lowered(args: &Args, variant: Variant) -> Result<(Option<Form>, Variant)> {
+    if args.form.is_none() && args.engine.is_none() {
+        return Ok((None, variant));
+    }
+    let model = Model::from_bytes(&variant.bytes, "the variant")?;
+    let form = match (args.form, &args.engine) {
+        (Some(form), _) => form,
+        (None, engine) => suggested(engine.as_deref().unwrap_or_default(), &model)?,
+    };
+    let lowered = lower(&model, form, &|_| true)?;
+    Ok((Some(form), variant.rewritten(&lowered.model, lowered.notes)?))
+}
+
+fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, form: Option<Form>, variant: &Variant) -> serde_json::Value {
     json!({
         "model": file.path.display().to_string(),
         "model_sha256": file.sha256,
         "output": args.output.display().to_string(),
         "output_sha256": variant.sha256,
         "recipe": recipe,
+        "lowering": form.map_or(recipe.lowering(), Form::name),
         "params": variant.totals.params,
         "macs": variant.totals.macs.exact(),
         "model_bytes": variant.size(),

@@ -2,15 +2,16 @@
 
 mod selftest;
 
-use super::Global;
 use super::meters::MeterOptions;
+use super::{FoundEngine, Global};
 use crate::energy::{Kind, Probe, Scope, SelfTest, Systematic, Unavailable, choose, probe};
-use crate::measure::{EngineVersion, Environment, EnvironmentWarning};
+use crate::measure::{Environment, EnvironmentWarning};
 use crate::units::{Joules, Seconds};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::path::PathBuf;
 
 /// Options of `joulefront doctor`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -36,8 +37,8 @@ pub(super) struct DoctorReport {
     pub(super) meters: Vec<MeterReport>,
     /// What disturbs measurements here.
     pub(super) warnings: Vec<WarningReport>,
-    /// Engines in this build.
-    pub(super) engines: Vec<EngineVersion>,
+    /// Engines, those that are not there with the reason.
+    pub(super) engines: Vec<EngineReport>,
     /// Name of this class of machine and build.
     pub(super) environment_key: String,
     /// The machine and the build.
@@ -83,6 +84,24 @@ pub(super) struct MeterFacts {
     pub(super) systematic: Systematic,
 }
 
+/// One engine: its version, or why it is not there.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub(super) struct EngineReport {
+    /// What `--engine` takes.
+    pub(super) name: String,
+    /// Its version; `None` when it is not there.
+    pub(super) version: Option<String>,
+    /// The library's file, where it is not part of this program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) library: Option<PathBuf>,
+    /// Why it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fix: Option<String>,
+}
+
 /// A warning in words.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct WarningReport {
@@ -95,19 +114,20 @@ pub(super) struct WarningReport {
     pub(super) remedy: &'static str,
 }
 
-/// Runs the command; `engines` are those of this build.
+/// Runs the command.
 ///
 /// # Errors
 /// Environment: `--require measured` and no meter measures here, or `--selftest` and there is no counter; the message has the
 /// reasons, the hint the fixes. Check failed: the self-test found something. The report is printed all the same.
-pub(super) fn run(args: &Args, global: &Global, engines: Vec<EngineVersion>) -> Result<()> {
+pub(super) fn run(args: &Args, global: &Global, engines: &[FoundEngine]) -> Result<()> {
     let (names, sources) = args.meter.sources(global)?;
     let mut probes = probe(&sources);
     if let Some(unknown) = names.iter().find(|n| !probes.iter().any(|p| p.name == **n)) {
         let known: Vec<&str> = probes.iter().map(|p| p.name).collect();
         return Err(Error::bad_input(format!("there is no meter `{unknown}`")).hint(format!("meters: {}", known.join(", "))));
     }
-    let mut report = report(&probes, Environment::collect(engines));
+    let there = engines.iter().filter_map(|(_, found)| found.as_ref().ok().cloned()).collect();
+    let mut report = report(&probes, engines, Environment::collect(there));
     if args.selftest {
         report.selftest = Some(selftest::run(&mut probes, &names, args.window, global)?);
     }
@@ -126,17 +146,25 @@ pub(super) fn run(args: &Args, global: &Global, engines: Vec<EngineVersion>) -> 
 }
 
 /// Puts together what was found.
-pub(super) fn report(probes: &[Probe], environment: Environment) -> DoctorReport {
+pub(super) fn report(probes: &[Probe], engines: &[FoundEngine], environment: Environment) -> DoctorReport {
     let warnings = environment.warnings().into_iter();
     DoctorReport {
         schema_version: 1,
         meter: probes.iter().find(|p| p.outcome.is_ok()).map(|p| p.name.to_owned()),
         meters: probes.iter().map(meter).collect(),
         warnings: warnings.map(|w| WarningReport { cause: w.cause(), remedy: w.remedy(), warning: w }).collect(),
-        engines: environment.engines.clone(),
+        engines: engines.iter().map(engine).collect(),
         environment_key: environment.key(),
         environment,
         selftest: None,
+    }
+}
+
+fn engine((name, found): &FoundEngine) -> EngineReport {
+    let name = (*name).to_owned();
+    match found {
+        Ok(e) => EngineReport { name, version: Some(e.version.clone()), library: e.library.clone(), ..EngineReport::default() },
+        Err(e) => EngineReport { name, reason: Some(e.to_string()), fix: e.hint_text().map(str::to_owned), ..EngineReport::default() },
     }
 }
 
@@ -173,10 +201,7 @@ impl fmt::Display for DoctorReport {
 
         writeln!(f, "\nEngines")?;
         for engine in &self.engines {
-            writeln!(f, "  {} {}", engine.name, engine.version)?;
-        }
-        if self.engines.is_empty() {
-            writeln!(f, "  none in this build")?;
+            engine.fmt(f)?;
         }
 
         writeln!(f, "\nMachine")?;
@@ -197,6 +222,19 @@ fn said(kind: Kind) -> &'static str {
     match kind {
         Kind::Simulated => "read from a simulated counter",
         _ => kind.sentence(),
+    }
+}
+
+impl fmt::Display for EngineReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(version) = &self.version {
+            let library = self.library.as_ref().map_or_else(String::new, |file| format!(" ({})", file.display()));
+            writeln!(f, "  {:<9} {version}{library}", self.name)?;
+        }
+        if let Some(reason) = &self.reason {
+            writeln!(f, "  {:<9} not available: {reason}\n            fix: {}", self.name, self.fix.as_deref().unwrap_or("none is known"))?;
+        }
+        Ok(())
     }
 }
 
@@ -267,16 +305,20 @@ mod tests {
     use crate::cli::meters::Require;
     use crate::energy::simulate::Ticker;
     use crate::energy::{Estimator, Meter};
+    use crate::measure::EngineVersion;
     use crate::sys::CpuInfo;
     use crate::units::Watts;
+    use serde_json::Value;
 
     fn found() -> DoctorReport {
         let why = Unavailable { reason: "it is forbidden".into(), fix: "allow it".into() };
         let estimate: Box<dyn Meter> = Box::new(Estimator::for_cpu(&CpuInfo::default()));
         let probes = [Probe { name: "perf", outcome: Err(why) }, Probe { name: "estimate", outcome: Ok(estimate) }];
-        let mut environment = Environment::collect(vec![EngineVersion { name: "tract".into(), version: "1.2.3".into() }]);
+        let tract = EngineVersion { name: "tract".into(), version: "1.2.3".into(), library: None };
+        let engines = [("tract", Ok(tract.clone())), ("ort", Err(Error::environment("it is not here").hint("install it")))];
+        let mut environment = Environment::collect(vec![tract]);
         environment.build.opt_level = "0".into();
-        report(&probes, environment)
+        report(&probes, &engines, environment)
     }
 
     #[test]
@@ -286,7 +328,7 @@ mod tests {
             "Energy here is estimated from CPU time: the meter `estimate`.",
             "perf      not available: it is forbidden\n            fix: allow it\n",
             "estimate  estimated from CPU time, scope process_share: process",
-            "tract 1.2.3",
+            "  tract     1.2.3\n  ort       not available: it is not here\n            fix: install it\n",
             "optimisation level 0",
             "cargo build --release",
         ] {
@@ -305,7 +347,8 @@ mod tests {
         assert_eq!(json["meters"][1]["kind"], "estimated");
         assert!(json["meters"][1]["systematic"]["high"].as_f64().unwrap() > 1.0);
         assert_eq!(json["warnings"][0]["warning"], "debug_build");
-        assert_eq!(json["engines"][0]["name"], "tract");
+        assert_eq!((&json["engines"][0]["name"], &json["engines"][0]["version"]), (&"tract".into(), &"1.2.3".into()));
+        assert_eq!((&json["engines"][1]["version"], &json["engines"][1]["fix"]), (&Value::Null, &"install it".into()));
         assert_eq!(json["environment_key"].as_str().unwrap().len(), 16);
     }
 
@@ -313,9 +356,9 @@ mod tests {
     fn a_simulated_tree_is_not_enough_where_measured_is_required() {
         let sim = Ticker::default().start(|t| Watts(10.0) * Seconds::from(t)).unwrap();
         let global = Global { quiet: true, sysfs_root: Some(sim.root().to_owned()), ..Global::default() };
-        run(&Args::default(), &global, Vec::new()).unwrap();
+        run(&Args::default(), &global, &[]).unwrap();
         let meter = MeterOptions { require: Some(Require::Measured), ..MeterOptions::default() };
-        let error = run(&Args { meter, ..Args::default() }, &global, Vec::new()).unwrap_err();
+        let error = run(&Args { meter, ..Args::default() }, &global, &[]).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Environment);
         assert!(error.to_string().contains("`powercap` is simulated"), "{error}");
     }

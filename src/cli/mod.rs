@@ -10,13 +10,16 @@ mod gate;
 mod inputs;
 mod inspect;
 mod meters;
+mod profile;
 mod progress;
 mod report;
 mod sweep;
 mod text;
 mod values;
 
+use crate::engine::{self, Engine};
 use crate::measure::EngineVersion;
+use crate::runner::{Program, find};
 use crate::{Error, ErrorKind, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io::IsTerminal;
@@ -79,6 +82,8 @@ enum Command {
     Sweep(sweep::Args),
     /// Latency, memory and energy per inference of models, interleaved; the first is the reference
     Bench(bench::Args),
+    /// Where the joules go: time and apportioned energy layer by layer, of one model or of two side by side
+    Profile(profile::Args),
     /// Make one compressed variant and print what was done to each layer
     Compress(compress::Args),
     /// Accuracy with its interval, per class
@@ -101,13 +106,14 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Sweep(args) => sweep::run(args, &cli.global),
         Command::Bench(args) => bench::run(args, &cli.global),
+        Command::Profile(args) => profile::run(args, &cli.global),
         Command::Compress(args) => compress::run(args, &cli.global),
         Command::Eval(args) => eval::run(args, &cli.global),
         Command::Inspect(args) => inspect::run(args, &cli.global),
         Command::Report(args) => report::run(args, &cli.global),
         Command::Gate(args) => gate::run(args, &cli.global),
         Command::Calibrate(args) => calibrate::run(args, &cli.global),
-        Command::Doctor(args) => doctor::run(args, &cli.global, engine_versions()),
+        Command::Doctor(args) => found_engines().and_then(|engines| doctor::run(args, &cli.global, &engines)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -128,9 +134,22 @@ fn exit_code(kind: ErrorKind) -> u8 {
     }
 }
 
-/// All engines with their versions, for the environment record.
-fn engine_versions() -> Vec<EngineVersion> {
-    crate::engine::all().iter().map(|e| EngineVersion { name: e.name().into(), version: e.version().into() }).collect()
+/// The engines that are there, for the environment record.
+fn engine_versions() -> Result<Vec<EngineVersion>> {
+    Ok(found_engines()?.into_iter().filter_map(|(_, found)| found.ok()).collect())
+}
+
+/// An engine's name, and its version or the reason why it is not there.
+type FoundEngine = (&'static str, Result<EngineVersion>);
+
+/// Every engine that this program knows.
+fn found_engines() -> Result<Vec<FoundEngine>> {
+    let program = Program::find()?;
+    let find = |e: &&'static dyn Engine| {
+        let found = find(&program, *e);
+        (e.name(), found.map(|f| EngineVersion { name: e.name().into(), version: f.version, library: f.library }))
+    };
+    Ok(engine::all().iter().map(find).collect())
 }
 
 fn complain(e: &Error, colours: bool) {

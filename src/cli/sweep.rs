@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let existing = args.resume.then(|| Study::open(&study_path)).transpose()?;
     let config = config(args, existing.as_ref())?;
     let mut meter = args.meter.open(global)?;
-    let environment = Environment::collect(engine_versions());
+    let environment = Environment::collect(engine_versions()?);
     let program = Program::find()?;
     let sweep = Sweep {
         program: &program,

@@ -1,4 +1,4 @@
-//! Compression: model → model. Prune channels or connections, quantize weights, repair by least squares.
+//! Compression: model → model. Prune channels or connections, quantize weights and activations, repair by least squares.
 //!
 //! Nothing here knows engines or meters; calibration samples come as data, and each step returns what it did per layer.
 
@@ -22,4 +22,4 @@ pub use connections::prune_connections;
 pub use groups::{ChannelAxis, Edit, Group, Groups};
 pub use note::{Action, Note};
 pub use prepare::{prepare, prepare_within};
-pub use quantize::quantize_weights;
+pub use quantize::{Activations, Quantization, quantize, quantize_weights};

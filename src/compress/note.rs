@@ -29,17 +29,17 @@ pub struct Note {
 
 impl Note {
     /// A step on the whole graph.
-    pub(super) fn step(detail: impl Into<String>) -> Self {
+    pub(crate) fn step(detail: impl Into<String>) -> Self {
         Note { layer: String::new(), action: Action::Step, detail: detail.into(), error: None }
     }
 
     /// A layer that was changed.
-    pub(super) fn changed(layer: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn changed(layer: &str, detail: impl Into<String>) -> Self {
         Note { layer: layer.to_owned(), action: Action::Changed, detail: detail.into(), error: None }
     }
 
     /// A layer that was left alone.
-    pub(super) fn skipped(layer: &str, why: impl Into<String>) -> Self {
+    pub(crate) fn skipped(layer: &str, why: impl Into<String>) -> Self {
         Note { layer: layer.to_owned(), action: Action::Skipped, detail: why.into(), error: None }
     }
 }

@@ -6,19 +6,25 @@
 
 pub mod dims;
 mod fit;
+mod ort;
+mod profile;
 mod refusal;
+mod rten;
 pub mod runner;
 mod score;
+mod stated;
 mod tract;
 
 pub use fit::Fit;
+pub use profile::{NodeTime, Profiled};
 pub use score::{Predict, Rows, predict, predict_rows};
 pub use tract::{NodeCost, cost};
 
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, Copy)]
@@ -41,12 +47,15 @@ pub struct LoadOptions {
     /// Whole shapes of inputs by name, for dimensions without a name and for inputs that are no batch ([`dims::fix`]). What the
     /// file fixes stays what it is.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Leave a named batch open for the engine, as a service does that loads the file as it is; runs have [`batch`](Self::batch)
+    /// samples all the same. To see what that costs.
+    pub symbolic: bool,
 }
 
 impl Default for LoadOptions {
     /// One sample per run on one thread.
     fn default() -> Self {
-        LoadOptions { batch: 1, threads: 1, dims: BTreeMap::new(), shapes: BTreeMap::new() }
+        LoadOptions { batch: 1, threads: 1, dims: BTreeMap::new(), shapes: BTreeMap::new(), symbolic: false }
     }
 }
 
@@ -86,13 +95,30 @@ impl Spec {
     }
 }
 
+/// An engine that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Its version.
+    pub version: String,
+    /// The library's file, where the engine is not part of this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<PathBuf>,
+}
+
 /// An inference engine.
 pub trait Engine: Sync {
     /// The name on the command line and in tables.
     fn name(&self) -> &'static str;
 
-    /// The engine's version.
-    fn version(&self) -> &'static str;
+    /// True when the engine is part of this program; else it is looked for when the program runs.
+    fn linked(&self) -> bool;
+
+    /// Finds the engine. One that is not [linked](Engine::linked) is loaded into this process for it, and a broken library may end
+    /// the process: [`runner::find`] does it in a child.
+    ///
+    /// # Errors
+    /// Environment: it is not there, too old or broken; the hint says how to get it.
+    fn find(&self) -> Result<Found>;
 
     /// Loads a model, with every dimension fixed before the engine optimises it: a symbolic batch costs an engine 2–7 times
     /// the time on the same file, so it would flatter every variant compared with it.
@@ -130,11 +156,21 @@ pub trait Session {
     /// # Errors
     /// As [`Session::prepare`] and [`Session::run_slot`].
     fn infer(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+
+    /// Runs a prepared input `runs` times with a clock at each of the engine's own nodes, which costs time: what a run takes is
+    /// measured without.
+    ///
+    /// # Errors
+    /// As [`Session::run_slot`]; or the engine does not tell what its nodes take.
+    fn profile(&mut self, slot: usize, runs: u64) -> Result<Profiled> {
+        let _ = (slot, runs);
+        Err(Error::engine("this engine does not tell what its nodes take"))
+    }
 }
 
-/// Every engine of this build.
+/// Every engine that this program knows, those that are part of it first.
 pub fn all() -> &'static [&'static dyn Engine] {
-    &[&tract::Tract]
+    &[&tract::Tract, &rten::Rten, &ort::Ort]
 }
 
 /// The engine of that name.
@@ -150,8 +186,17 @@ pub fn all() -> &'static [&'static dyn Engine] {
 pub fn by_name(name: &str) -> Result<&'static dyn Engine> {
     all().iter().copied().find(|e| e.name() == name).ok_or_else(|| {
         let known: Vec<_> = all().iter().map(|e| format!("`{}`", e.name())).collect();
-        Error::bad_input(format!("there is no engine `{name}`")).hint(format!("the engines of this build: {}", known.join(", ")))
+        Error::bad_input(format!("there is no engine `{name}`")).hint(format!("the engines: {}", known.join(", ")))
     })
+}
+
+/// Refuses numbers that no run has.
+fn check_options(options: &LoadOptions) -> Result<()> {
+    match options {
+        LoadOptions { batch: 0, .. } => Err(Error::bad_input("a run of 0 samples was asked for").hint("give a batch of 1 or more")),
+        LoadOptions { threads: 0, .. } => Err(Error::bad_input("a run on 0 threads was asked for").hint("give 1 thread or more")),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a wrong number, type or shape of inputs.

@@ -1,7 +1,7 @@
 //! What a model predicts, on all cores: several children, each pinned to a core of its own.
 
 use super::LoadOptions;
-use super::runner::{Job, Program, Runner};
+use super::runner::{Job, MemoryLimit, Program, Runner};
 use crate::stats::top_classes;
 use crate::sys::allowed_cpus;
 use crate::tensor::Tensor;
@@ -93,6 +93,7 @@ pub fn predict_rows(
             options: what.options.clone(),
             cpus: cpu.into_iter().copied().collect(),
             timeout: what.timeout,
+            memory: MemoryLimit::default(),
         };
         let mut runner = Runner::spawn(program, &job)?;
         for start in range.clone().step_by(CHUNK) {

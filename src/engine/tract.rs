@@ -2,15 +2,19 @@
 
 use super::dims::{Dim, fix_all};
 use super::refusal::explain;
-use super::{Engine, LoadOptions, Session, Source, Spec, check_inputs};
+use super::{Engine, Found, LoadOptions, NodeTime, Profiled, Session, Source, Spec, check_inputs, check_options};
 use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
 use std::hint::black_box;
-use tract_onnx::prelude::{DatumType, Framework, InferenceModel, InferenceModelExt, RunOptions, TValue, TVec};
+use std::time::Instant;
+use tract_onnx::prelude::{
+    DatumType, Framework, InferenceModel, InferenceModelExt, RunOptions, SymbolValues, TDim, TValue, TVec, TypedNode,
+};
 use tract_onnx::tract_core::internal::{Cost, TractError, TractResult};
 use tract_onnx::tract_core::model::{TypedModel, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::tract_core::plan::eval;
 use tract_onnx::tract_core::tract_linalg::multithread::Executor;
-use tract_onnx::tract_hir::infer::{Factoid, GenericFactoid, InferenceFact};
+use tract_onnx::tract_hir::infer::{Factoid, GenericFactoid, InferenceFact, ShapeFactoid};
 
 type Native = tract_onnx::prelude::Tensor;
 
@@ -24,37 +28,35 @@ impl Engine for Tract {
         NAME
     }
 
-    fn version(&self) -> &'static str {
-        "0.23.9"
+    fn linked(&self) -> bool {
+        true
+    }
+
+    fn find(&self) -> Result<Found> {
+        Ok(Found { version: "0.23.9".to_owned(), library: None })
     }
 
     fn load(&self, model: Source<'_>, options: &LoadOptions) -> Result<Box<dyn Session>> {
+        check_options(options)?;
         let (model, inputs) = fixed(model, options)?;
         // tract keeps no output labels through its passes: take the names before.
         let names: Vec<String> = model.outputs.iter().map(|&o| model.outlet_label(o).unwrap_or_default().to_owned()).collect();
-        let run = RunOptions { executor: executor(options.threads)?, ..RunOptions::default() };
+        let run = RunOptions { executor: executor(options.threads), ..RunOptions::default() };
         let plan = model.into_optimized().and_then(|model| TypedSimplePlan::new_with_options(model, &run));
         let state = plan.and_then(|plan| plan.spawn()).map_err(|e| refused(&e))?;
-        let outputs = outputs(state.model(), names)?;
+        let outputs = outputs(state.model(), names, options.batch)?;
         Ok(Box::new(Loaded { state, inputs, outputs, slots: Vec::new() }))
     }
 }
 
 /// How `threads` threads are run: `None` is tract's own single thread.
-fn executor(threads: usize) -> Result<Option<Executor>> {
-    match threads {
-        0 => Err(Error::bad_input("a run on 0 threads was asked for").hint("give 1 thread or more")),
-        1 => Ok(None),
-        n => Ok(Some(Executor::multithread(n))),
-    }
+fn executor(threads: usize) -> Option<Executor> {
+    (threads > 1).then(|| Executor::multithread(threads))
 }
 
 /// The model as parsed, its inputs fixed and everything the file claims about inner and output shapes forgotten: exporters
 /// write claims there that contradict the operators and keep tract from loading (and that name the symbolic batch).
 fn fixed(source: Source<'_>, options: &LoadOptions) -> Result<(InferenceModel, Vec<Spec>)> {
-    if options.batch == 0 {
-        return Err(Error::bad_input("a run of 0 samples was asked for").hint("give a batch of 1 or more"));
-    }
     let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true).with_ignore_value_info(true);
     let parsed = match source {
         Source::Path(path) => {
@@ -79,16 +81,24 @@ fn fixed(source: Source<'_>, options: &LoadOptions) -> Result<(InferenceModel, V
     }
     let inputs: Vec<(&str, &[Dim])> = stated.iter().map(|(name, .., dims)| (name.as_str(), dims.as_slice())).collect();
     let shapes = fix_all(&inputs, options)?;
+    let batches: Vec<Dim> = match options.symbolic {
+        true => inputs.iter().filter_map(|(_, dims)| dims.first()).filter(|d| matches!(d, Dim::Symbol(_))).cloned().collect(),
+        false => Vec::new(),
+    };
     let mut specs = Vec::with_capacity(stated.len());
-    for (index, ((name, datum, dtype, _), shape)) in stated.into_iter().zip(shapes).enumerate() {
-        let fact = InferenceFact::dt_shape(datum, shape.as_slice());
+    for (index, ((name, datum, dtype, dims), shape)) in stated.into_iter().zip(shapes).enumerate() {
+        let given = dims.iter().zip(&shape).map(|(dim, &n)| match dim {
+            Dim::Symbol(symbol) if batches.contains(dim) => TDim::from(model.symbols.sym(symbol)),
+            _ => TDim::from(n),
+        });
+        let fact = InferenceFact::dt_shape(datum, given.collect::<ShapeFactoid>());
         model.set_input_fact(index, fact).map_err(|e| refused(&e))?;
         specs.push(Spec { name, dtype, shape });
     }
     Ok((model, specs))
 }
 
-fn dim(fact: &GenericFactoid<tract_onnx::prelude::TDim>) -> Dim {
+fn dim(fact: &GenericFactoid<TDim>) -> Dim {
     match fact.concretize() {
         None => Dim::Unknown,
         Some(d) => match d.to_i64().ok().and_then(|n| usize::try_from(n).ok()) {
@@ -98,13 +108,16 @@ fn dim(fact: &GenericFactoid<tract_onnx::prelude::TDim>) -> Dim {
     }
 }
 
-fn outputs(model: &TypedModel, names: Vec<String>) -> Result<Vec<Spec>> {
+/// Where a batch stays open it is the only symbol, and has the value `batch`.
+fn outputs(model: &TypedModel, names: Vec<String>, batch: usize) -> Result<Vec<Spec>> {
+    let mut values = SymbolValues::default();
+    model.symbols.all_symbols().iter().for_each(|symbol| values.set(symbol, batch as i64));
     names
         .into_iter()
         .enumerate()
         .map(|(index, name)| {
             let fact = model.output_fact(index).map_err(|e| refused(&e))?;
-            let shape = fact.shape.as_concrete().ok_or_else(|| {
+            let shape = fact.shape.eval_to_usize(&values).map_err(|_| {
                 Error::engine(format!("tract cannot tell the shape of output `{name}` ({:?}) before it runs the model", fact.shape))
                     .hint("export the model so that its outputs depend on the inputs' shapes only, not on their values")
             })?;
@@ -156,6 +169,40 @@ impl Session for Loaded {
         let outputs = self.state.run(inputs).map_err(|e| refused(&e))?;
         outputs.iter().map(|t| from_native(t)).collect()
     }
+
+    /// One clock reading per node: the end of one is the start of the next, so that what the plan does between them (operands
+    /// handed on, memory freed) counts as part of the node it is done for.
+    fn profile(&mut self, slot: usize, runs: u64) -> Result<Profiled> {
+        let Some(inputs) = self.slots.get(slot) else {
+            return Err(Error::bad_input(format!("input slot {slot} was not prepared")));
+        };
+        let mut taken = vec![(0u64, 0u64); self.state.model().nodes().len()];
+        let mut wall_ns = 0;
+        for _ in 0..runs {
+            let start = Instant::now();
+            let mut last = start;
+            let outputs = self.state.run_plan_with_eval(inputs.clone(), |context, state, node, operands| {
+                let outputs = eval(context, state, node, operands);
+                let now = Instant::now();
+                if let Some((ns, calls)) = taken.get_mut(node.id) {
+                    *ns += (now - last).as_nanos() as u64;
+                    *calls += 1;
+                }
+                last = now;
+                outputs
+            });
+            black_box(outputs.map_err(|e| refused(&e))?);
+            wall_ns += start.elapsed().as_nanos() as u64;
+        }
+        let nodes = self.state.model().nodes().iter().zip(taken).filter(|(_, (_, calls))| *calls > 0);
+        let time = |(node, (ns, calls)): (&TypedNode, (u64, u64))| NodeTime {
+            name: node.name.clone(),
+            operator: node.op.name().into_owned(),
+            ns,
+            calls,
+        };
+        Ok(Profiled { wall_ns, nodes: nodes.map(time).collect() })
+    }
 }
 
 impl Loaded {
@@ -183,7 +230,7 @@ pub struct NodeCost {
 pub fn cost(model: Source<'_>, options: &LoadOptions) -> Result<Vec<NodeCost>> {
     let (model, _) = fixed(model, options)?;
     let model = model.into_typed().and_then(|m| m.into_decluttered()).map_err(|e| refused(&e))?;
-    let count = |node: &tract_onnx::prelude::TypedNode| -> TractResult<u64> {
+    let count = |node: &TypedNode| -> TractResult<u64> {
         let facts = model.node_input_facts(node.id)?;
         let mut macs = 0;
         for (kind, n) in node.op.cost(&facts)? {
@@ -270,11 +317,12 @@ fn from_native(t: &Native) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
     fn the_version_is_the_one_that_is_linked() {
-        let locked = format!("name = \"tract-onnx\"\nversion = \"{}\"\n", Tract.version());
+        let locked = format!("name = \"tract-onnx\"\nversion = \"{}\"\n", Tract.find().unwrap().version);
         assert!(include_str!("../../Cargo.lock").contains(&locked));
     }
 }

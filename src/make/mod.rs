@@ -1,11 +1,11 @@
 //! Executes a recipe: original model in, variant out, with what it became and what was done to each layer.
 
-use crate::Result;
-use crate::compress::{Calibration, ChannelShare, Note, prune_channels, prune_connections, quantize_weights};
+use crate::compress::{Activations, Calibration, ChannelShare, Note, Quantization, prune_channels, prune_connections, quantize};
 use crate::model::{Facts, Graph, Totals, layers, totals};
 use crate::onnx::{Model, sha256_hex};
 use crate::recipe::{Recipe, Step};
 use crate::units::Bytes;
+use crate::{Error, Result};
 
 /// A variant: the file's bytes and what is known of them.
 #[derive(Debug, Clone)]
@@ -26,6 +26,17 @@ impl Variant {
     /// Size of the file.
     pub fn size(&self) -> Bytes {
         Bytes(self.bytes.len() as u64)
+    }
+
+    /// The same variant in another form of its model, with what was done to get there.
+    ///
+    /// # Errors
+    /// The model cannot be written, or does not load again.
+    pub fn rewritten(self, model: &Model, notes: Vec<Note>) -> Result<Self> {
+        let (bytes, totals) = (model.to_bytes()?, measure(model)?);
+        Model::from_bytes(&bytes, "the variant")?;
+        let notes = self.notes.into_iter().chain(notes).collect();
+        Ok(Variant { sha256: sha256_hex(&bytes), bytes, totals, notes, pruning_ratio: self.pruning_ratio })
     }
 }
 
@@ -52,7 +63,14 @@ pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option
                 prune_channels(&model, ChannelShare::OfChannels(channels.unwrap_or(0.0)), round_to, calibration)
             }
             Step::PruneConnections { share, distribution } => prune_connections(&model, share, distribution, calibration),
-            Step::Quantize { weight_bits } => quantize_weights(&model, weight_bits),
+            Step::Quantize { weight_bits, activation_bits, granularity, range } => {
+                // `check` has seen to it that these are 8.
+                let activations = match activation_bits {
+                    Some(_) => Some(Activations { range, samples: calibration.ok_or_else(no_samples)? }),
+                    None => None,
+                };
+                quantize(&model, &Quantization { weight_bits, granularity, activations })
+            }
         }
         .map_err(|e| e.context(step))?;
         model = next;
@@ -68,6 +86,10 @@ pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option
         Step::Quantize { .. } => None,
     });
     Ok(Variant { sha256: sha256_hex(&bytes), bytes, totals, pruning_ratio, notes })
+}
+
+fn no_samples() -> Error {
+    Error::bad_input("activations can be quantized only with calibration samples").hint("a few hundred unlabelled samples are enough")
 }
 
 /// Sums for one sample.

@@ -9,6 +9,7 @@ use crate::sys::{Host, container, cpu_list, process_cpu_time};
 use crate::units::{Bytes, Seconds, Watts};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// CPU features that decide which kernels the engines run.
@@ -116,6 +117,9 @@ pub struct Cpu {
 pub struct EngineVersion {
     pub name: String,
     pub version: String,
+    /// The library's file, where the engine is not part of this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<PathBuf>,
 }
 
 /// What changes from minute to minute.
@@ -168,13 +172,21 @@ impl Environment {
     }
 
     /// A name for this class of machine and build: the first 16 hexadecimal digits of the SHA-256 of everything but
-    /// [`moment`](Environment::moment). Equal keys: measurements are comparable as far as the machine goes.
+    /// [`moment`](Environment::moment) and of engines that are not part of this program: one more of these on the machine changes
+    /// nothing for the others, and what ran on it says its version itself. Equal keys: measurements are comparable as far as the
+    /// machine goes.
     pub fn key(&self) -> String {
         let stable = (&self.joulefront, &self.build, &self.cpu, self.memory, &self.os, &self.kernel);
-        let rest = (self.virtual_machine, &self.container, &self.engines);
+        let linked: Vec<&EngineVersion> = self.engines.iter().filter(|e| e.library.is_none()).collect();
+        let rest = (self.virtual_machine, &self.container, linked);
         // Plain data without maps: it always serialises, and always in the same order.
         let text = serde_json::to_vec(&(stable, rest)).unwrap_or_default();
         Sha256::digest(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The version of an engine that is there.
+    pub fn engine_version(&self, name: &str) -> Option<&str> {
+        self.engines.iter().find(|e| e.name == name).map(|e| e.version.as_str())
     }
 
     /// What disturbs measurements here.

@@ -5,13 +5,13 @@ use super::executor::{Executor, Process};
 use super::plan::{Plan, Subject};
 use super::samples::rotation;
 use crate::Result;
-use crate::engine::runner::{Job, Memory, Program, Ran, Runner};
+use crate::engine::runner::{Job, Memory, MemoryLimit, Program, Ran, Runner};
 use crate::sys::{Host, allowed_cpus, pin_current_thread};
 use crate::units::Seconds;
 use std::time::{Duration, Instant};
 
 /// This machine.
-pub(super) struct Machine<'a> {
+pub(crate) struct Machine<'a> {
     program: &'a Program,
     subjects: &'a [Subject],
     timeout: Duration,
@@ -23,7 +23,7 @@ pub(super) struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     /// Moves the calling thread off the cores on which subjects will run, for as long as this lives.
-    pub(super) fn new(program: &'a Program, subjects: &'a [Subject], plan: &Plan) -> Self {
+    pub(crate) fn new(program: &'a Program, subjects: &'a [Subject], plan: &Plan) -> Self {
         let cpus = allowed_cpus().unwrap_or_default();
         let machine =
             Machine { program, subjects, timeout: plan.timeout, cpus, host: Host::default(), began: Instant::now(), watched: None };
@@ -35,8 +35,17 @@ impl<'a> Machine<'a> {
         machine
     }
 
-    /// A process of `subject` that rotates over at most `slots` inputs.
+    /// Time since this was made.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     fn spawn(&self, subject: usize, slots: usize) -> Result<Box<dyn Process>> {
+        Ok(Box::new(self.runner(subject, slots)?))
+    }
+
+    /// A process of `subject` that rotates over at most `slots` inputs.
+    pub(crate) fn runner(&self, subject: usize, slots: usize) -> Result<Runner> {
         let subject = &self.subjects[subject];
         let job = Job {
             model: subject.model.clone(),
@@ -44,11 +53,12 @@ impl<'a> Machine<'a> {
             options: subject.options.clone(),
             cpus: self.cores(subject.options.threads),
             timeout: self.timeout,
+            memory: MemoryLimit::default(),
         };
         let mut runner = Runner::spawn(self.program, &job)?;
         let rotation = rotation(&subject.samples, runner.inputs())?;
         runner.prepare(&rotation[..rotation.len().min(slots)])?;
-        Ok(Box::new(runner))
+        Ok(runner)
     }
 
     /// The last cores: interrupts and system services prefer the first.

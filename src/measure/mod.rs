@@ -33,8 +33,10 @@ pub use environment::{Build, Cpu, EngineVersion, Environment, EnvironmentWarning
 pub use executor::{Executor, Process};
 pub use figures::{Beside, Cold, Compared, Energy, Latency, Measurement, ProcessLatency};
 pub use load::Load;
+pub(crate) use machine::Machine;
 pub use plan::{Phase, Plan, Progress, Subject};
 pub use protocol::{measure, measure_on};
 pub use samples::{made_up, rotation};
+pub(crate) use warmup::warm_up;
 #[cfg(feature = "criterion")]
 pub(crate) use windows::{UPDATES, late};

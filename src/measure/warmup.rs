@@ -18,7 +18,7 @@ const MOST: Seconds = Seconds(2.0);
 
 /// How a process is after its warm-up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Warmed {
+pub(crate) struct Warmed {
     /// Median time of one run of a batch, in the last chunk.
     pub(super) per_run: Seconds,
     /// The last chunks agreed.
@@ -27,14 +27,14 @@ pub(super) struct Warmed {
 
 impl Warmed {
     /// Runs that take about `span`; at least one.
-    pub(super) fn runs(&self, span: Seconds) -> u64 {
+    pub(crate) fn runs(&self, span: Seconds) -> u64 {
         (span / self.per_run).ceil().clamp(1.0, 1e9) as u64
     }
 }
 
 /// Runs `process` in chunks of about 10 ms until the medians of the last five chunks agree within 3 %, for 0.1 to 2 s of
 /// running time. (A single slow run beyond that still counts as a chunk.)
-pub(super) fn warm_up(process: &mut dyn Process) -> Result<Warmed> {
+pub(crate) fn warm_up(process: &mut dyn Process) -> Result<Warmed> {
     let first = process.run(1)?;
     let mut spent = first.wall;
     let mut warmed = Warmed { per_run: positive(first.wall), steady: false };

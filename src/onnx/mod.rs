@@ -153,6 +153,18 @@ impl Model {
         })
     }
 
+    /// `graph` with this file's operator sets and functions.
+    pub(crate) fn with_graph(&self, graph: pb::GraphProto) -> Model {
+        let mut proto = pb::ModelProto::new();
+        proto.ir_version = self.proto.ir_version;
+        proto.producer_name.clone_from(&self.proto.producer_name);
+        proto.producer_version.clone_from(&self.proto.producer_version);
+        proto.opset_import.clone_from(&self.proto.opset_import);
+        proto.functions.clone_from(&self.proto.functions);
+        proto.graph = Some(graph).into();
+        Model { proto }
+    }
+
     /// Checks that the graph does not contradict itself, as loading does.
     pub(crate) fn check(&self) -> Result<()> {
         check::check(self)

@@ -6,6 +6,7 @@ mod csv;
 mod html;
 mod json;
 pub(crate) mod plot;
+mod profile;
 mod reproduce;
 mod row;
 mod table;
@@ -22,6 +23,9 @@ pub use crate::search::{Basis, Front, Point, fronts, non_dominated};
 pub use html::html;
 pub use json::{JSON_SCHEMA_VERSION, json, results};
 pub use plot::{png, svg};
+pub use profile::{
+    Beside, LayerRow, beside, chrome_trace, folded_stacks, layer_rows, profile_csv, profile_json, profile_svg, profile_table,
+};
 pub use reproduce::{command, quote};
 pub use row::{ModelRow, Row, rows};
 pub use table::table;

@@ -78,7 +78,6 @@ impl Space {
 
     fn families(&self) -> [Vec<Recipe>; 4] {
         let channels = |m: f64| Step::PruneChannels { macs: Some(m), channels: None, round_to: self.round_to };
-        let quantize = |weight_bits: u32| Step::Quantize { weight_bits };
         let recipe = |steps: Vec<Step>| Recipe { steps };
         [
             self.channel_ratios.iter().map(|&m| recipe(vec![channels(m)])).collect(),
@@ -86,8 +85,8 @@ impl Space {
                 .iter()
                 .map(|&share| recipe(vec![Step::PruneConnections { share, distribution: Distribution::Global }]))
                 .collect(),
-            self.weight_bits.iter().map(|&b| recipe(vec![quantize(b)])).collect(),
-            self.pruned_bits.iter().map(|&(m, b)| recipe(vec![channels(m), quantize(b)])).collect(),
+            self.weight_bits.iter().map(|&b| recipe(vec![Step::quantize_weights(b)])).collect(),
+            self.pruned_bits.iter().map(|&(m, b)| recipe(vec![channels(m), Step::quantize_weights(b)])).collect(),
         ]
     }
 }

@@ -271,7 +271,7 @@ impl Sweep<'_> {
             calibration: self.data.split_digest("calibration").unwrap_or_default(),
             validation: self.data.split_digest("validation")?,
             engine: self.engine.name().to_owned(),
-            engine_version: self.engine.version().to_owned(),
+            engine_version: self.environment.engine_version(self.engine.name()).unwrap_or_default().to_owned(),
             environment: environment.to_owned(),
             meter: info.name.clone(),
             kind: info.kind,

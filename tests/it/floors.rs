@@ -24,7 +24,7 @@ fn accuracy_stays_above_its_floors() {
     let samples = calibration(512);
     let channels = |macs| Some(Step::PruneChannels { macs: Some(macs), channels: None, round_to: 4 });
     let connections = Some(Step::PruneConnections { share: 0.5, distribution: Distribution::Global });
-    let bits = |weight_bits| Some(Step::Quantize { weight_bits });
+    let bits = |weight_bits| Some(Step::quantize_weights(weight_bits));
     let cases = [
         ("fashion-resnet8", channels(0.3), 0.905),
         ("fashion-resnet8", channels(0.5), 0.885),
@@ -49,8 +49,7 @@ fn eight_bits_cost_next_to_nothing() {
     let split = Dataset::open(repository("models/fashion-mnist")).unwrap().split("validation").unwrap();
     let samples = calibration(32);
     for name in ["fashion-resnet8", "fashion-resnet8-bn", "fashion-dscnn", "fashion-mlp"] {
-        let (before, after) =
-            (accuracy(name, None, &samples, &split), accuracy(name, Some(Step::Quantize { weight_bits: 8 }), &samples, &split));
+        let (before, after) = (accuracy(name, None, &samples, &split), accuracy(name, Some(Step::quantize_weights(8)), &samples, &split));
         assert!(after >= before - 0.003, "{name}: {before} became {after}");
     }
 }

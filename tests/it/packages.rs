@@ -10,7 +10,7 @@ use crate::zoo::Creature;
 use joulefront::engine::LoadOptions;
 use joulefront::model::{Dims, Facts, Graph};
 use joulefront::onnx::Model;
-use joulefront::runner::{Job, Program, Runner};
+use joulefront::runner::{Job, MemoryLimit, Program, Runner};
 use joulefront::tensor::{Data, Tensor};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -181,7 +181,14 @@ fn runs_in_tract(file: &Path, creature: &Creature) -> Result<(), String> {
     }
     options.batch = creature.inputs[0].1.shape()[0];
     options.shapes = creature.inputs.iter().map(|(name, value)| (name.clone(), value.shape().to_vec())).collect();
-    let job = Job { model: file.to_owned(), engine: "tract".into(), options, cpus: vec![], timeout: Duration::from_secs(120) };
+    let job = Job {
+        model: file.to_owned(),
+        engine: "tract".into(),
+        options,
+        cpus: vec![],
+        timeout: Duration::from_secs(120),
+        memory: MemoryLimit::default(),
+    };
     let run = || {
         let mut runner = Runner::spawn(&Program::at(env!("CARGO_BIN_EXE_joulefront")), &job)?;
         runner.prepare(&[creature.inputs.iter().map(|(_, value)| value.clone()).collect()])?;

@@ -1,7 +1,7 @@
 //! Engines in and out of their child process, and children that misbehave.
 
 use joulefront::engine::{self, LoadOptions, Predict, Source, by_name, predict};
-use joulefront::runner::{Job, Program, Runner};
+use joulefront::runner::{Job, MemoryLimit, Program, Runner};
 use joulefront::tensor::Tensor;
 use joulefront::{ErrorKind, onnx};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn model(name: &str) -> PathBuf {
 
 fn job(model: PathBuf, batch: usize) -> Job {
     let options = LoadOptions { batch, ..LoadOptions::default() };
-    Job { model, engine: "tract".into(), options, cpus: vec![], timeout: Duration::from_secs(60) }
+    Job { model, engine: "tract".into(), options, cpus: vec![], timeout: Duration::from_secs(60), memory: MemoryLimit::default() }
 }
 
 /// The input that `scripts/engine_outputs.py` makes, from sample `start` on.
@@ -136,7 +136,7 @@ fn models_that_cannot_be_loaded_say_why() {
         assert!(e.to_string().contains(expect) && (kind == ErrorKind::BadInput || e.hint_text().is_some()), "{e}");
     }
     let e = Runner::spawn(&program(), &Job { engine: "abacus".into(), ..job(model("fashion-mlp"), 1) }).err().unwrap();
-    assert_eq!(e.hint_text(), Some("the engines of this build: `tract`"));
+    assert_eq!(e.hint_text(), Some("the engines: `tract`, `rten`, `ort`"));
 }
 
 #[test]

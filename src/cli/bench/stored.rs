@@ -31,7 +31,7 @@ pub(super) fn run(
                 threads: options.threads,
                 batch: options.batch,
             },
-            engine_version: engine.version().to_owned(),
+            engine_version: environment.engine_version(engine.name()).unwrap_or_default().to_owned(),
             model_sha256: file.sha256.clone(),
             model_bytes: file.size,
             accuracy: accuracy.clone(),

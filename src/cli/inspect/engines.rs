@@ -5,7 +5,7 @@ use crate::Result;
 use crate::cli::inputs::ModelFile;
 use crate::engine::{self, Engine, LoadOptions};
 use crate::model::{Dims, Graph};
-use crate::runner::{Job, Program, Runner};
+use crate::runner::{Job, MemoryLimit, Program, Runner, find};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -39,10 +39,21 @@ pub(super) fn ask(file: &ModelFile, dims: &Dims) -> Result<Vec<Answer>> {
     let inputs: Vec<_> = Graph::new(&file.model).inputs().collect();
     let options = LoadOptions { dims: dims.resolve(&inputs)?, shapes: dims.shapes(&inputs)?, ..LoadOptions::default() };
     let ask = |e: &&'static dyn Engine| {
-        let job =
-            Job { model: file.path.clone(), engine: e.name().to_owned(), options: options.clone(), cpus: Vec::new(), timeout: LOADING };
-        let why = Runner::spawn(&program, &job).err().map(|e| one_line(&e));
-        Answer { engine: format!("{} {}", e.name(), e.version()), why }
+        let job = Job {
+            model: file.path.clone(),
+            engine: e.name().to_owned(),
+            options: options.clone(),
+            cpus: Vec::new(),
+            timeout: LOADING,
+            memory: MemoryLimit::default(),
+        };
+        match find(&program, *e) {
+            Ok(found) => {
+                let why = Runner::spawn(&program, &job).err().map(|e| one_line(&e));
+                Answer { engine: format!("{} {}", e.name(), found.version), why }
+            }
+            Err(why) => Answer { engine: e.name().to_owned(), why: Some(one_line(&why)) },
+        }
     };
     Ok(engine::all().iter().map(ask).collect())
 }

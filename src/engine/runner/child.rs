@@ -5,8 +5,9 @@
 
 use super::death::PANICKED;
 use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request};
-use crate::engine::{LoadOptions, Session, Source, Spec, by_name};
-use crate::sys::pin_current_thread;
+use crate::engine::{LoadOptions, Profiled, Session, Source, Spec, by_name};
+use crate::sys::peak::Peak;
+use crate::sys::{limit_cpu, limit_memory, pin_current_thread};
 use crate::units::Bytes;
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
@@ -23,7 +24,8 @@ pub(super) fn main() -> i32 {
         std::process::exit(PANICKED);
     }));
     let mut input = BufReader::new(std::io::stdin().lock());
-    let mut output = std::io::stdout().lock();
+    // Not locked: an engine that prints in a thread of its own while it is profiled would wait for the lock for ever.
+    let mut output = std::io::stdout();
     let mut child = Child::new();
     loop {
         let (request, payload) = match protocol::read_message::<Request>(&mut input) {
@@ -52,9 +54,14 @@ fn die_with_parent() {
     }
 }
 
+/// Inputs of the rotation that a profile runs over at most.
+const PROFILED_SLOTS: usize = 4;
+
 struct Child {
     loaded: Option<Loaded>,
     before: Memory,
+    /// CPU time that one answer may take.
+    patience: Option<Duration>,
 }
 
 struct Loaded {
@@ -70,22 +77,32 @@ struct Loaded {
 
 impl Child {
     fn new() -> Self {
-        Child { loaded: None, before: memory() }
+        Child { loaded: None, before: memory(), patience: None }
     }
 
     fn answer(&mut self, request: Request, payload: &[u8]) -> Result<(Reply, Vec<u8>)> {
-        if let Request::Load { model, engine, threads, batch, dims, shapes, cpus } = request {
+        if let Request::Find { engine } = &request {
+            return Ok((Reply::Found { found: by_name(engine)?.find()? }, Vec::new()));
+        }
+        if let Request::Load { model, engine, threads, batch, dims, shapes, symbolic, cpus, memory, cpu_s } = request {
             if !cpus.is_empty() {
                 pin_current_thread(&cpus)?;
             }
+            memory.map_or(Ok(()), |bytes| limit_memory(Bytes(bytes)))?;
+            self.patience = Duration::try_from_secs_f64(cpu_s).ok();
+            self.bound()?;
             let start = Instant::now();
-            let session = by_name(&engine)?.load(Source::Path(&model), &LoadOptions { batch, threads, dims, shapes })?;
+            let session = by_name(&engine)?.load(Source::Path(&model), &LoadOptions { batch, threads, dims, shapes, symbolic })?;
             let load_ns = start.elapsed().as_nanos() as u64;
             let wire = |specs: &[Spec]| specs.iter().map(Into::into).collect();
             let reply = Reply::Loaded { inputs: wire(session.inputs()), outputs: wire(session.outputs()), before: self.before, load_ns };
             self.loaded = Some(Loaded { session, batch, slots: 0, next: 0, latencies: Vec::new() });
             return Ok((reply, Vec::new()));
         }
+        if let Request::Peak { threads, working_set } = request {
+            return Ok((Reply::Peak { peak: Peak::measure(threads, working_set) }, Vec::new()));
+        }
+        self.bound()?;
         let loaded = self.loaded.as_mut().ok_or_else(|| Error::bad_input("no model is loaded"))?;
         let nothing = Vec::new();
         Ok(match request {
@@ -95,8 +112,19 @@ impl Child {
             Request::Latencies => (Reply::Latencies, loaded.latencies.iter().flat_map(|ns| ns.to_le_bytes()).collect()),
             Request::Infer { samples } => (Reply::Inferred, loaded.infer(samples, payload)?),
             Request::Memory => (Reply::Memory { memory: memory() }, nothing),
-            Request::Load { .. } => return Err(Error::bad_input("the request is out of place")),
+            Request::Profile { runs } => loaded.profile(runs)?,
+            Request::Find { .. } | Request::Load { .. } | Request::Peak { .. } => {
+                return Err(Error::bad_input("the request is out of place"));
+            }
         })
+    }
+}
+
+impl Child {
+    /// Bounds the CPU time of the answer that begins: a parent that is stopped or too busy to look at its clock does not leave a
+    /// child that burns the core for ever.
+    fn bound(&self) -> Result<()> {
+        self.patience.map_or(Ok(()), |patience| limit_cpu(Duration::from_nanos(cpu_ns()).saturating_add(patience)))
     }
 }
 
@@ -147,6 +175,22 @@ impl Loaded {
         let cpu = cpu_ns();
         let wall_ns = answer(self.session.as_mut(), (&mut self.next, self.slots), &arrivals, &mut self.latencies)?;
         Ok(Reply::Ran { wall_ns, cpu_ns: cpu_ns().saturating_sub(cpu) })
+    }
+
+    /// Times of the nodes, the first inputs of the rotation together: `runs` runs divided over them, at least one each.
+    fn profile(&mut self, runs: u64) -> Result<(Reply, Vec<u8>)> {
+        if self.slots == 0 {
+            return Err(Error::bad_input("no inputs are prepared"));
+        }
+        // A few inputs do: an engine may have to be made ready for each of them.
+        let slots = self.slots.min(PROFILED_SLOTS);
+        let each = runs.div_ceil(slots as u64).max(1);
+        let mut sum = Profiled::default();
+        for slot in 0..slots {
+            sum.add(self.session.profile(slot, each)?);
+        }
+        let nodes = serde_json::to_vec(&sum.nodes).map_err(|e| Error::engine(format!("the times of nodes cannot be sent: {e}")))?;
+        Ok((Reply::Profiled { runs: each * slots as u64, wall_ns: sum.wall_ns }, nodes))
     }
 
     /// Outputs of `samples` samples, one output after the other. The last batch is filled up with its own last sample.

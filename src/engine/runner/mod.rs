@@ -14,7 +14,7 @@ mod parent;
 mod program;
 mod protocol;
 
-pub use parent::{Job, Ran, Runner};
+pub use parent::{Job, MemoryLimit, Ran, Runner, find};
 pub use program::{Program, init};
 pub use protocol::{MAX_SLOTS, Memory};
 

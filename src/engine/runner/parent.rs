@@ -3,9 +3,10 @@
 use super::death::{Tail, cause};
 use super::program::{ARGUMENT, Program};
 use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request};
-use crate::engine::{LoadOptions, Spec};
+use crate::engine::{Engine, Found, LoadOptions, Profiled, Spec};
+use crate::sys::peak::Peak;
 use crate::tensor::Tensor;
-use crate::units::Seconds;
+use crate::units::{Bytes, Seconds};
 use crate::{Error, ErrorKind, Result};
 use std::io::{self, BufRead, BufReader, Write};
 use std::marker::PhantomData;
@@ -16,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// How long a library may take to be loaded.
+const FINDING: Duration = Duration::from_secs(30);
 /// How long a child that closed its stdout may take to end.
 const LAST_BREATH: Duration = Duration::from_secs(2);
 
@@ -35,6 +38,49 @@ pub struct Job {
     pub cpus: Vec<usize>,
     /// How long the child may take for any one answer.
     pub timeout: Duration,
+    /// Memory for data that the child may have.
+    pub memory: MemoryLimit,
+}
+
+/// Memory for data (heap and private mappings, not the program and the file that is mapped) that a child may have. An allocation
+/// beyond it fails in the child, where otherwise the system would begin to swap or to end processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MemoryLimit {
+    /// Nine tenths of the machine's memory.
+    #[default]
+    Machine,
+    /// So much.
+    At(Bytes),
+}
+
+impl MemoryLimit {
+    /// In bytes; nothing where the machine's memory is not known.
+    fn bytes(self) -> Option<u64> {
+        match self {
+            MemoryLimit::Machine => crate::sys::total_memory().map(|total| total.0 / 10 * 9),
+            MemoryLimit::At(limit) => Some(limit.0),
+        }
+    }
+}
+
+/// Whether an engine is there, and which version; a library that is not part of this program is loaded in a child.
+///
+/// # Errors
+/// It is not there or cannot be used; the child cannot be started, crashes or hangs over it.
+pub fn find(program: &Program, engine: &dyn Engine) -> Result<Found> {
+    if engine.linked() {
+        return engine.find();
+    }
+    let mut runner = Runner::start(program, FINDING)?;
+    match runner.ask(&Request::Find { engine: engine.name().to_owned() }, &[]) {
+        Ok((Reply::Found { found }, _)) => Ok(found),
+        Ok((other, _)) => Err(runner.nonsense(&format!("{other:?}"))),
+        // A library that kills its process is no engine, whatever its way of doing so.
+        Err(e) if e.kind() == ErrorKind::Engine => {
+            Err(Error::environment(format!("{} cannot be used: {e}", engine.name())).hint(e.hint_text().unwrap_or_default()))
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// What `n` inferences took.
@@ -64,11 +110,8 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Starts a child and loads the model in it.
-    ///
-    /// # Errors
-    /// The program cannot be started, or the child refuses the model, crashes or hangs over it.
-    pub fn spawn(program: &Program, job: &Job) -> Result<Runner> {
+    /// A child that has no model yet.
+    fn start(program: &Program, timeout: Duration) -> Result<Runner> {
         let command = || {
             let mut command = Command::new(program.path());
             command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -89,23 +132,44 @@ impl Runner {
             let lines = BufReader::new(stderr).split(b'\n').map_while(|line| line.ok());
             lines.for_each(|line| lock(&keep).push(&String::from_utf8_lossy(&line)));
         });
-        let mut runner = Runner {
+        Ok(Runner {
             child,
             stdin,
             replies: listen(stdout),
             stderr,
             tail,
-            timeout: job.timeout,
+            timeout,
             inputs: Vec::new(),
             outputs: Vec::new(),
             before: Memory::default(),
             load: Seconds(0.0),
             stay: PhantomData,
-        };
-        let LoadOptions { batch, threads, dims, shapes } = job.options.clone();
+        })
+    }
+
+    /// Starts a child and loads the model in it.
+    ///
+    /// # Errors
+    /// The program cannot be started, or the child refuses the model, crashes or hangs over it.
+    pub fn spawn(program: &Program, job: &Job) -> Result<Runner> {
+        let mut runner = Runner::start(program, job.timeout)?;
+        let LoadOptions { batch, threads, dims, shapes, symbolic } = job.options.clone();
         // The child may have another working folder in mind than we have.
         let model = std::path::absolute(&job.model).map_err(|e| Error::read(&job.model, e))?;
-        let request = Request::Load { model, engine: job.engine.clone(), threads, batch, dims, shapes, cpus: job.cpus.clone() };
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let request = Request::Load {
+            model,
+            engine: job.engine.clone(),
+            threads,
+            batch,
+            dims,
+            shapes,
+            symbolic,
+            cpus: job.cpus.clone(),
+            memory: job.memory.bytes(),
+            // All CPUs for as long as an answer may take, and a little for the start: more than that the clock here ends first.
+            cpu_s: job.timeout.as_secs_f64() * cpus as f64 + 1.0,
+        };
         let loaded = runner.ask(&request, &[]).map_err(|e| match e.kind() {
             ErrorKind::Engine => e.context(format!("`{}`", job.model.display())),
             _ => e,
@@ -225,6 +289,30 @@ impl Runner {
     pub fn memory(&mut self) -> Result<Memory> {
         match self.ask(&Request::Memory, &[])? {
             (Reply::Memory { memory }, _) => Ok(memory),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    /// Times of the engine's nodes over at least `runs` runs of the prepared inputs, as [`crate::engine::Session::profile`] takes
+    /// them; with the number of runs that there were.
+    ///
+    /// # Errors
+    /// The engine does not tell them or fails, or the child crashes or hangs.
+    pub fn profile(&mut self, runs: u64) -> Result<(Profiled, u64)> {
+        let (reply, nodes) = self.ask(&Request::Profile { runs }, &[])?;
+        match (reply, serde_json::from_slice(&nodes)) {
+            (Reply::Profiled { runs, wall_ns }, Ok(nodes)) if runs > 0 => Ok((Profiled { wall_ns, nodes }, runs)),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    /// What `threads` threads of the child reach at best where it is pinned: see [`Peak::measure`].
+    ///
+    /// # Errors
+    /// The child crashes or hangs.
+    pub fn peak(&mut self, threads: usize, working_set: Bytes) -> Result<Peak> {
+        match self.ask(&Request::Peak { threads, working_set: working_set.0 }, &[])? {
+            (Reply::Peak { peak }, _) => Ok(peak),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
         }
     }

@@ -3,8 +3,9 @@
 //! Tensors travel as their little-endian elements, one input after the other in the order of the model's inputs; types and
 //! shapes are known on both sides from the [`Reply::Loaded`] message.
 
-use crate::engine::Spec;
+use crate::engine::{Found, Spec};
 use crate::model::eval::{f32_from_bf16, f32_from_f16};
+use crate::sys::peak::Peak;
 use crate::tensor::{DType, Data, Tensor};
 use crate::units::Bytes;
 use crate::{Error, ErrorKind, Result};
@@ -27,7 +28,9 @@ const FIRST_ALLOCATION: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(super) enum Request {
-    /// Pin the process and load a model.
+    /// Say whether an engine is there.
+    Find { engine: String },
+    /// Pin and bound the process, and load a model.
     Load {
         model: PathBuf,
         engine: String,
@@ -35,7 +38,12 @@ pub(super) enum Request {
         batch: usize,
         dims: BTreeMap<String, usize>,
         shapes: BTreeMap<String, Vec<usize>>,
+        symbolic: bool,
         cpus: Vec<usize>,
+        /// Memory for data that the process may have, bytes.
+        memory: Option<u64>,
+        /// CPU time that one answer may take.
+        cpu_s: f64,
     },
     /// Prepare the inputs in the payload as the slots of the rotation, in place of earlier ones.
     Prepare,
@@ -49,19 +57,50 @@ pub(super) enum Request {
     Infer { samples: usize },
     /// Memory used so far.
     Memory,
+    /// `runs` runs over the prepared inputs with a clock at each node.
+    Profile { runs: u64 },
+    /// What this machine reaches at best on `threads` threads over a working set of so many bytes.
+    Peak { threads: usize, working_set: u64 },
 }
 
 /// What the child answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(super) enum Reply {
-    Loaded { inputs: Vec<WireSpec>, outputs: Vec<WireSpec>, before: Memory, load_ns: u64 },
-    Prepared { slots: usize },
-    Ran { wall_ns: u64, cpu_ns: u64 },
+    Found {
+        found: Found,
+    },
+    Loaded {
+        inputs: Vec<WireSpec>,
+        outputs: Vec<WireSpec>,
+        before: Memory,
+        load_ns: u64,
+    },
+    Prepared {
+        slots: usize,
+    },
+    Ran {
+        wall_ns: u64,
+        cpu_ns: u64,
+    },
     Latencies,
     Inferred,
-    Memory { memory: Memory },
-    Failed { kind: FaultKind, message: String, hint: Option<String> },
+    Memory {
+        memory: Memory,
+    },
+    /// The nodes are the payload, as JSON: there may be thousands.
+    Profiled {
+        runs: u64,
+        wall_ns: u64,
+    },
+    Peak {
+        peak: Peak,
+    },
+    Failed {
+        kind: FaultKind,
+        message: String,
+        hint: Option<String>,
+    },
 }
 
 /// Memory of a process, as Linux reports it in `/proc/self/status`.

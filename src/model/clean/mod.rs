@@ -10,7 +10,7 @@
 mod branches;
 mod constants;
 mod dead;
-mod names;
+pub(super) mod names;
 mod no_ops;
 mod norms;
 

@@ -28,7 +28,7 @@ pub(super) fn defined_within(nodes: &[pb::NodeProto]) -> HashSet<&str> {
 }
 
 /// Names that graphs within `node` read, their own among them: an upper bound on what they take from around.
-pub(super) fn read_within(node: &pb::NodeProto) -> HashSet<&str> {
+pub(in crate::model) fn read_within(node: &pb::NodeProto) -> HashSet<&str> {
     inner(node)
         .flat_map(|g| {
             let nodes = g.node.iter().flat_map(|n| n.input.iter().map(String::as_str).chain(read_within(n)));

@@ -48,6 +48,46 @@ impl Grouping {
     }
 }
 
+impl Granularity {
+    /// Dimensions of the scales of a tensor of `shape`: none for one scale, the axis's length, or the tensor's with the blocked
+    /// axis counted in blocks.
+    ///
+    /// # Errors
+    /// There is no such axis, or blocks have no elements.
+    pub fn grid(self, shape: &[usize]) -> Result<Vec<usize>> {
+        let grid = match self {
+            Granularity::Tensor => Some(Vec::new()),
+            Granularity::Axis(axis) => shape.get(axis).map(|&d| vec![d]),
+            Granularity::Block { axis, size } => shape.get(axis).filter(|_| size > 0).map(|d| {
+                let mut grid = shape.to_vec();
+                grid[axis] = d.div_ceil(size);
+                grid
+            }),
+        };
+        grid.ok_or_else(|| Error::bad_input(format!("a tensor of shape {shape:?} has no such axis: scales {self}")))
+    }
+
+    /// The elements of a tensor, group by group in the order of their scales.
+    ///
+    /// ```
+    /// use joulefront::{model::Granularity, tensor::Tensor};
+    /// let x = Tensor::f32([2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+    /// let blocks = Granularity::Block { axis: 1, size: 2 };
+    /// assert_eq!(blocks.grid(x.shape()).unwrap(), [2, 2]);
+    /// assert_eq!(blocks.groups(&x).unwrap(), [vec![1.0, 2.0], vec![3.0], vec![4.0, 5.0], vec![6.0]]);
+    /// ```
+    ///
+    /// # Errors
+    /// The tensor is not float32, or has no such axis.
+    pub fn groups(self, x: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let count = self.grid(x.shape())?.iter().product();
+        let grouping = Grouping::new(self, x.shape(), count)?;
+        let mut groups = vec![Vec::new(); count];
+        x.as_f32()?.iter().enumerate().for_each(|(i, &v)| groups[grouping.of(i)].push(v));
+        Ok(groups)
+    }
+}
+
 impl Quantized {
     /// Checks that the scales fit a tensor of that shape.
     ///

@@ -1,0 +1,70 @@
+//! The values that activations take on the calibration samples.
+
+use super::histogram::Histogram;
+use crate::compress::calibration::Calibration;
+use crate::compress::lanes::map_chunks;
+use crate::exec::{Executor, PARTS};
+use crate::onnx::Model;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+use std::ops::Range;
+
+/// Samples below which ranges would be those of the samples, not of the data.
+const FEWEST: usize = 16;
+
+/// A histogram of each of `tensors` over all samples. Memory does not grow with their number.
+///
+/// # Errors
+/// There are too few samples or all their values are the same, a tensor takes a value that is not finite (the message names it),
+/// or a node cannot be evaluated.
+pub(super) fn histograms(model: &Model, tensors: &[&str], samples: &Calibration) -> Result<Vec<Histogram>> {
+    let samples = samples.fitting(model)?;
+    check(&samples)?;
+    let executor = Executor::new(model)?;
+    let start = || vec![Histogram::new(); tensors.len()];
+    let see = |state: &mut Vec<Histogram>, i: usize, t: &Tensor| {
+        state[i].add(t.as_f32()?).map_err(|e| e.context(format!("`{}` on the calibration samples", tensors[i])))
+    };
+    // One state for each part, so that memory is bounded; any division gives the same counts.
+    let chunks = samples.chunks();
+    let parts = PARTS.min(chunks.len());
+    let parts: Vec<Range<usize>> = (0..parts).map(|p| chunks.len() * p / parts..chunks.len() * (p + 1) / parts).collect();
+    let counted = map_chunks(&parts, |_, part| {
+        let mut sum = start();
+        for chunk in &chunks[part.clone()] {
+            for state in executor.observe(&[(samples.input(), chunk)], tensors, start, see)? {
+                merge(&mut sum, &state);
+            }
+        }
+        Ok(sum)
+    })?;
+    let mut total = start();
+    counted.iter().for_each(|part| merge(&mut total, part));
+    Ok(total)
+}
+
+fn merge(into: &mut [Histogram], from: &[Histogram]) {
+    into.iter_mut().zip(from).for_each(|(a, b)| a.merge(b));
+}
+
+fn check(samples: &Calibration) -> Result<()> {
+    let count: usize = samples.chunks().iter().map(|c| c.shape()[0]).sum();
+    let hint = "a few hundred samples like those the model will see are enough";
+    if count < FEWEST {
+        return Err(Error::bad_input(format!("{count} samples are too few to know the ranges of activations from")).hint(hint));
+    }
+    let values = samples.chunks().iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?;
+    let mut values = values.into_iter().flatten();
+    let first = values.next().copied().unwrap_or(0.0);
+    let mut alike = true;
+    for &v in std::iter::once(&first).chain(values) {
+        if !v.is_finite() {
+            return Err(Error::bad_input(format!("the calibration samples hold a value that is {v}")).hint("clean the split `calibration`"));
+        }
+        alike &= v == first;
+    }
+    if alike {
+        return Err(Error::bad_input("all values of the calibration samples are the same").hint(hint));
+    }
+    Ok(())
+}
