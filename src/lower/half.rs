@@ -1,7 +1,8 @@
 //! Float16 weights and arithmetic, between Casts at the graph's inputs and outputs.
 
 use crate::compress::Note;
-use crate::model::{Facts, eval, node_label};
+use crate::model::clean::remove_dead;
+use crate::model::{Facts, Graph, eval, node_label};
 use crate::onnx::{Attributes, Model, dtype_to_onnx, pb, tensor_from_proto, tensor_to_proto};
 use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
@@ -32,6 +33,7 @@ pub(super) fn half(model: &Model, select: &dyn Fn(&str) -> bool) -> Result<(Mode
     if !model.proto().functions.is_empty() {
         return Err(Error::bad_input("the model has functions of its own").hint("export it without them to write it in float16"));
     }
+    let model = &without_scaled_sums(model, select)?;
     let facts = Facts::infer(model, 1)?;
     let mut writer = Writer::new(model, &facts)?;
     let mut wide: BTreeSet<&str> = BTreeSet::new();
@@ -48,6 +50,54 @@ pub(super) fn half(model: &Model, select: &dyn Fn(&str) -> bool) -> Result<(Mode
         notes.push(Note::step(format!("these operators stay float32: {list}")));
     }
     Ok((writer.finish(model)?, notes))
+}
+
+/// Gemm with a third input as MatMul and Add: Gemm scales that input by a float32 number, which one engine does not convert.
+fn without_scaled_sums(model: &Model, select: &dyn Fn(&str) -> bool) -> Result<Model> {
+    let mut split = model.clone();
+    let nodes = std::mem::take(&mut split.graph_mut().node);
+    let graph = Graph::new(model);
+    let mut made = Vec::new();
+    for (index, mut node) in nodes.into_iter().enumerate() {
+        let is_plain = node.is_standard()
+            && node.op_type() == "Gemm"
+            && node.int("transA").unwrap_or(0) == 0
+            && [node.float("alpha"), node.float("beta")].iter().all(|f| f.unwrap_or(1.0) == 1.0);
+        let ([_, weights, bias], true) = (node.input.as_slice(), is_plain && select(&node_label(&node, index))) else {
+            made.push(node);
+            continue;
+        };
+        let Some(value) = graph.constant(weights)? else {
+            made.push(node);
+            continue;
+        };
+        let (weights, bias) = (weights.clone(), bias.clone());
+        let transposed = node.int("transB").unwrap_or(0) != 0;
+        let weights = match transposed {
+            true => split.add_initializer(&format!("{weights}__transposed"), &eval::permute(&value, &[1, 0])?),
+            false => weights,
+        };
+        let mut add = pb::NodeProto::new();
+        let product = graph_name(model, &split, &format!("{}__product", node.output[0]));
+        add.set_op_type("Add".into());
+        add.set_name(format!("{}__bias", node.name()));
+        add.input = vec![product.clone(), bias];
+        add.output = std::mem::replace(&mut node.output, vec![product]);
+        node.set_op_type("MatMul".into());
+        node.attribute.clear();
+        node.input.truncate(1);
+        node.input.push(weights);
+        made.extend([node, add]);
+    }
+    split.graph_mut().node = made;
+    remove_dead(&mut split);
+    Ok(split)
+}
+
+/// A name that neither the old graph nor the constants of the new one have.
+fn graph_name(old: &Model, new: &Model, stem: &str) -> String {
+    let free = old.free_name(stem);
+    if free == new.free_name(&free) { free } else { new.free_name(&format!("{free}_")) }
 }
 
 /// Writes nodes one after another and inserts the Casts that they need.
