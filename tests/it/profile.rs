@@ -21,6 +21,7 @@ fn runner(name: &str, engine: &str) -> joulefront::Result<Runner> {
         options: LoadOptions::default(),
         cpus: Vec::new(),
         timeout: Duration::from_secs(120),
+        memory: Default::default(),
     };
     let mut runner = Runner::spawn(&Program::at(env!("CARGO_BIN_EXE_joulefront")), &job)?;
     let shape = runner.inputs()[0].shape.clone();
