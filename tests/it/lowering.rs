@@ -7,7 +7,7 @@ use crate::zoo::{At, Build, Creature};
 use joulefront::compress::{Action, Activations, Quantization, quantize};
 use joulefront::data::Dataset;
 use joulefront::engine::{LoadOptions, Source, by_name};
-use joulefront::lower::{Form, Lowered, forms, lower, suggested};
+use joulefront::lower::{Form, Lowered, forms, lower};
 use joulefront::model::Graph;
 use joulefront::onnx::Model;
 use joulefront::recipe::{ActivationRange, WeightGranularity};
