@@ -156,20 +156,11 @@ fn formatted(format: Format, profiles: &[Profile], pairs: &[Beside<'_>]) -> Resu
 
 /// Nodes of layers that belong together, as `inspect --diff` finds them.
 fn matched(original: &ModelFile, variant: &ModelFile, dims: &Dims) -> Result<Vec<(usize, usize)>> {
-    let layers = |file: &'_ ModelFile| -> Result<Vec<Option<usize>>> { Ok(nodes(&layers_of(file, dims)?)) };
-    let (a, b) = (layers(original)?, layers(variant)?);
-    let diff = model::diff(&layers_of(original, dims)?, &layers_of(variant, dims)?)?;
-    Ok(diff.pairs.iter().filter_map(|p| Some((a[p.a]?, b[p.b]?))).collect())
-}
-
-type Found<'m> = Vec<(model::Layer, Vec<model::Source<'m>>)>;
-
-fn layers_of<'m>(file: &'m ModelFile, dims: &Dims) -> Result<Found<'m>> {
-    layers_with_sources(&Graph::new(&file.model), &Facts::infer_with(&file.model, dims)?)
-}
-
-fn nodes(found: &Found<'_>) -> Vec<Option<usize>> {
-    found.iter().map(|(layer, _)| layer.node).collect()
+    let facts = |file: &ModelFile| Facts::infer_with(&file.model, dims);
+    let (a, b) = (facts(original)?, facts(variant)?);
+    let (a, b) = (layers_with_sources(&Graph::new(&original.model), &a)?, layers_with_sources(&Graph::new(&variant.model), &b)?);
+    let pairs = model::diff(&a, &b)?.pairs;
+    Ok(pairs.iter().filter_map(|p| Some((a[p.a].0.node?, b[p.b].0.node?))).collect())
 }
 
 /// How a file is run: its open dimensions, and real samples where there is a dataset, else seeded random numbers.

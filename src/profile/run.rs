@@ -190,3 +190,82 @@ fn alone(result: Result<Measurement>, row: &Row, batch: usize) -> Result<Check> 
     let apportioned = row.energy.ok_or_else(|| Error::environment("the whole has no energy"))?;
     Ok(Check::new(apportioned, Energy::of_run(&energy, batch).run))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use crate::energy::Kind;
+    use crate::measure::simulation::{Machine as Virtual, Truth, simulate};
+    use crate::profile::Cost;
+    use crate::stats::Interval;
+    use crate::units::Joules;
+
+    fn exactly(value: f64) -> Interval {
+        Interval { value, lo: value, hi: value }
+    }
+
+    fn row(name: &str, share: f64) -> Row {
+        Row {
+            name: name.into(),
+            operators: vec![],
+            is_layer: true,
+            nodes: vec![0],
+            engine_nodes: vec![name.into()],
+            time: Some(exactly(share * 1e-3)),
+            share: Some(exactly(share)),
+            cost: Cost::default(),
+            place: None,
+            energy: None,
+            check: None,
+        }
+    }
+
+    /// A whole of 1 ms and layers that take 60, 30 and 8 % of it, on a counter as computers have it; `watts` above idle.
+    fn checked(watts: [f64; 3]) -> Profile {
+        const SHARES: [f64; 3] = [0.6, 0.3, 0.08];
+        let layers = SHARES.iter().zip(watts).map(|(share, watts)| Truth::new(Seconds(share * 1e-3), Joules(watts * share * 1e-3)));
+        let layers: Vec<Truth> = layers.collect();
+        let sum: f64 = layers.iter().map(|l| l.energy.0).sum();
+        let whole = Truth::new(Seconds(1e-3), Joules(sum));
+        let machine = Virtual::rapl([vec![whole], layers].concat());
+        let mut results = simulate(&machine, &measure::Plan::default()).unwrap().results.into_iter();
+        let measured = results.next().unwrap().unwrap();
+        let time = exactly(1e-3);
+        let mut profile = Profile {
+            model: "net".into(),
+            engine: "none".into(),
+            engine_version: String::new(),
+            threads: 1,
+            batch: 1,
+            whole: Whole { plain: time, instrumented: time, overhead: exactly(1.0), processes: 5, runs: 1 },
+            energy: measured.energy.as_ref().map(|e| Energy::of_run(e, 1)),
+            peak: Peak { flops: 1.0, bytes_per_s: 1.0, working_set: 1, threads: 1 },
+            rows: ["a", "b", "c"].iter().zip(SHARES).map(|(name, share)| row(name, share)).collect(),
+            warnings: vec![],
+        };
+        profile.apportion();
+        for (i, result) in results.enumerate() {
+            profile.rows[i].check = Some(alone(result, &profile.rows[i], 1).unwrap());
+        }
+        profile
+    }
+
+    #[test]
+    fn apportioned_energy_is_the_layers_own_where_all_draw_alike() {
+        let profile = checked([15.0, 15.0, 15.0]);
+        assert_eq!(profile.energy.as_ref().unwrap().kind, Kind::Simulated);
+        assert_eq!(profile.refuted().count(), 0, "{:?}", profile.rows);
+        let whole = profile.energy.as_ref().unwrap().run.value;
+        let first = profile.rows[0].energy.unwrap();
+        assert!((first.value / whole - 0.6).abs() < 1e-12 && first.lo < first.value && first.value < first.hi);
+    }
+
+    #[test]
+    fn a_layer_that_draws_twice_as_much_refutes_it() {
+        let profile = checked([15.0, 55.0, 15.0]);
+        let refuted: Vec<&str> = profile.refuted().map(|r| r.name.as_str()).collect();
+        assert_eq!(refuted, ["a", "b", "c"], "the others get what it drew: {:?}", profile.rows);
+        assert!(profile.rows[1].check.unwrap().ratio < 0.8 && profile.rows[0].check.unwrap().ratio > 1.2);
+    }
+}

@@ -25,6 +25,7 @@ fn help() {
     snapshot!("help_doctor", ["doctor", "--help"]);
     snapshot!("help_gate", ["gate", "--help"]);
     snapshot!("help_inspect", ["inspect", "--help"]);
+    snapshot!("help_profile", ["profile", "--help"]);
     snapshot!("help_calibrate", ["calibrate", "--help"]);
 }
 

@@ -282,3 +282,43 @@ fn strip(parts: Vec<&str>) -> String {
         _ => format!("{}\n", parts[0]),
     }
 }
+
+/// The first child of `parent` that runs a model.
+#[cfg(target_os = "linux")]
+fn runner_of(parent: u32) -> Option<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).ok()?.flatten();
+    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<u32> = children.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+    pids.into_iter().find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(8).any(|w| w == b"__runner")))
+}
+
+/// A process that dies while a variant is made ready or measured: that trial failed, with the signal's name; all others are done.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_that_is_killed_costs_one_trial() {
+    for (signal, name) in [("SEGV", "SIGSEGV (11)"), ("ABRT", "SIGABRT (6)"), ("KILL", "SIGKILL (9)")] {
+        let place = Place::new();
+        let mut sweep = place.start("s.sqlite", &["--engine", "tract"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let stored = || Study::open_read_only(&place.path("s.sqlite")).and_then(|s| s.trials()).map_or(0, |t| t.len());
+        let failed = || place.trials("s.sqlite").values().any(|t| t.results().is_none());
+        let deadline = Instant::now() + Duration::from_secs(300);
+        // After the original, whose failure would end the sweep. A process that had done its work already is no loss: then the next.
+        while stored() == 0 || !failed() {
+            assert!(Instant::now() < deadline && sweep.try_wait().unwrap().is_none(), "the sweep ended without a trial that failed");
+            let (known, victim) = (stored(), runner_of(sweep.id()).filter(|_| stored() > 0));
+            if let Some(pid) = victim {
+                let _ = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).stderr(Stdio::null()).status();
+                while stored() == known && sweep.try_wait().unwrap().is_none() && Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(sweep.wait().unwrap().success());
+        let trials = place.trials("s.sqlite");
+        let lost: Vec<String> = trials.values().filter(|t| t.results().is_none()).map(|t| format!("{:?}", t.outcome)).collect();
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        assert!(lost[0].contains(name), "{lost:?}");
+        assert!(trials.len() >= 4, "{} trials", trials.len());
+    }
+}

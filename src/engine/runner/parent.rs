@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a library may take to be loaded.
-const FINDING: Duration = Duration::from_secs(30);
+const FINDING: Duration = Duration::from_secs(10);
 /// How long a child that closed its stdout may take to end.
 const LAST_BREATH: Duration = Duration::from_secs(2);
 
@@ -46,7 +46,7 @@ pub struct Job {
 /// beyond it fails in the child, where otherwise the system would begin to swap or to end processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MemoryLimit {
-    /// Nine tenths of the machine's memory.
+    /// Nine tenths of the memory that the machine, or the container around this program, has.
     #[default]
     Machine,
     /// So much.
@@ -115,6 +115,8 @@ impl Runner {
         let command = || {
             let mut command = Command::new(program.path());
             command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            // What a child last says is quoted: a backtrace would push the message out.
+            command.env("RUST_BACKTRACE", "0");
             // Ctrl-C goes to the whole foreground group: a child in a group of its own does not look crashed because the
             // user interrupted. It still dies with its parent.
             #[cfg(unix)]
@@ -361,9 +363,12 @@ impl Runner {
                 _ => break None,
             }
         };
-        let _ = self.child.kill();
-        let (how, hint) = status.map_or_else(|| ("it closed its output and went on".to_owned(), "the program is not a runner"), cause);
-        Error::engine(format!("the process that runs the model failed{when}: {how}{}", self.last_words())).hint(hint)
+        let said = self.last_words();
+        let (how, hint) = match status {
+            Some(status) => cause(status, &lock(&self.tail)),
+            None => ("it closed its output and went on".to_owned(), "the program is not a runner"),
+        };
+        Error::engine(format!("the process that runs the model failed{when}: {how}{said}")).hint(hint)
     }
 
     fn nonsense(&mut self, what: &str) -> Error {

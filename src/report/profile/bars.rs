@@ -4,7 +4,7 @@ use super::super::plot::axis::Scale;
 use super::super::plot::scene::{Anchor, Colour, Shape, fit, paint_svg, width};
 use super::super::plot::{FAINT, GREY, GRID, INK, PALETTE};
 use super::super::table::plain;
-use super::super::words::fixed;
+use super::super::words::{fixed, threads};
 use super::beside::Beside;
 use crate::Result;
 use crate::profile::{Bound, Profile, Row};
@@ -101,7 +101,7 @@ fn titles(profiles: &[Profile]) -> Vec<Shape> {
             || "energy unknown".to_owned(),
             |e| format!("energy apportioned by time from the whole's ({}, meter {})", e.kind.sentence(), plain(&e.meter)),
         );
-        let how = format!("{} {}, {} threads, batch {}; {energy}", p.engine, p.engine_version, p.threads, p.batch);
+        let how = format!("{} {}, {}, batch {}; {energy}", p.engine, p.engine_version, threads(p.threads), p.batch);
         shapes.push(text((24.0, 60.0), fit(&how, 16.0, false, 1150.0), 16.0, Anchor::Left, INK));
     }
     shapes

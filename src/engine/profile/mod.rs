@@ -1,5 +1,11 @@
 //! What an engine's own nodes take.
 
+// Used once these engines are there: `engine::ort`, `engine::rten`.
+#[allow(dead_code, reason = "parsed by the sessions of these engines")]
+pub(super) mod ort;
+#[allow(dead_code, reason = "parsed by the sessions of these engines")]
+pub(super) mod rten;
+
 use serde::{Deserialize, Serialize};
 
 /// One node of an engine's optimised graph, over all runs of a profile.
