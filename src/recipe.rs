@@ -92,6 +92,11 @@ impl Recipe {
         self.steps.iter().any(Step::uses_calibration)
     }
 
+    /// True when nothing can be made without calibration samples: the ranges of activations come from them.
+    pub fn needs_calibration(&self) -> bool {
+        self.steps.iter().any(|s| matches!(s, Step::Quantize { activation_bits: Some(_), .. }))
+    }
+
     /// Name of the ONNX form the variant has: `float`, `dequantize-linear` (integer weights, float activations) or `qdq`
     /// (integer weights and activations).
     pub fn lowering(&self) -> &'static str {
@@ -149,6 +154,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<Recipe>(&serde_json::to_string(&recipe).unwrap()).unwrap(), recipe);
             assert_eq!((recipe.options().as_str(), recipe.to_string().as_str()), (options, shown));
             assert_eq!((recipe.lowering(), recipe.uses_calibration()), (lowering, lowering == "qdq"));
+            assert_eq!(recipe.needs_calibration(), lowering == "qdq");
         }
         use {ActivationRange as A, WeightGranularity as W};
         check(quantize(None, W::Channel, A::Mse), "weight_bits = 8", "--weight-bits 8", "8-bit weights", "dequantize-linear");

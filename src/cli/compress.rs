@@ -119,10 +119,20 @@ fn recipe(args: &Args) -> Result<Recipe> {
     Ok(recipe)
 }
 
-/// Samples for the repair: the dataset that was named, else the shipped one where it fits the model, else none.
+/// Samples for ranges and for the repair: the dataset that was named, else the shipped one where it fits the model, else none.
 fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) -> Result<Option<Calibration>> {
+    let without = |note: &str| match recipe.needs_calibration() {
+        true => Err(Error::bad_input("activations can be quantized only with calibration samples")
+            .hint("give a dataset that fits the model: `--data DIR`")),
+        false => {
+            if !global.quiet && !note.is_empty() {
+                say(note);
+            }
+            Ok(None)
+        }
+    };
     if !recipe.uses_calibration() || args.data.as_ref().is_some_and(|d| d.as_os_str() == "none") {
-        return Ok(None);
+        return without("");
     }
     let data = match &args.data {
         Some(dir) => {
@@ -132,12 +142,7 @@ fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) 
         }
         None => match shipped(SHIPPED_DATA).and_then(Dataset::open) {
             Ok(data) if file.check_fits(&data).is_ok() => data,
-            _ => {
-                if !global.quiet {
-                    say("note: no calibration samples: what pruning damages is not repaired (give `--data DIR`)");
-                }
-                return Ok(None);
-            }
+            _ => return without("note: no calibration samples: what pruning damages is not repaired (give `--data DIR`)"),
         },
     };
     let count = usize::try_from(args.calibration_samples).unwrap_or(usize::MAX);

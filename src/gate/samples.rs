@@ -94,6 +94,7 @@ pub(crate) fn case(model: &str, processes: &[f64]) -> Case {
                 systematic: Systematic { low: 1.0, high: 1.0, source: "made up".into() },
             }),
             latency: Latency { mean: around(time(1.0).0), p50: time(0.98), p90: time(1.1), p99: time(1.3), ratio: None, verdict: None },
+            beside: None,
             latency_per_process: processes
                 .iter()
                 .map(|p| {

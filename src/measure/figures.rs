@@ -17,6 +17,9 @@ pub struct Measurement {
     /// The same of each process: how far apart fresh processes are.
     #[serde(default)]
     pub latency_per_process: Vec<ProcessLatency>,
+    /// The same figures against another subject of the same blocks, where the plan asked for it.
+    #[serde(default)]
+    pub beside: Option<Beside>,
     /// How inferences followed each other.
     #[serde(default)]
     pub load: Load,
@@ -53,6 +56,24 @@ impl Measurement {
     pub fn is_disturbed(&self) -> bool {
         self.disturbed_windows as f64 > PASSING * self.windows as f64
     }
+}
+
+/// How a subject compares with another one that is not the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Beside {
+    /// By energy per inference; `None` when too few rounds have it of both.
+    pub energy: Option<Compared>,
+    /// By mean latency.
+    pub latency: Option<Compared>,
+}
+
+/// A ratio and what it shows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Of the means over common rounds.
+    pub ratio: Interval,
+    /// All comparisons of the run together at 95 %.
+    pub verdict: Verdict,
 }
 
 /// Medians of the parts of a cold start. (Its whole, from the start of the process to the answer, is the latency.)

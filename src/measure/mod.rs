@@ -31,7 +31,7 @@ mod windows;
 pub use cpu_times::{Contamination, CpuTimes, contamination};
 pub use environment::{Build, Cpu, EngineVersion, Environment, EnvironmentWarning, Moment, Temperature};
 pub use executor::{Executor, Process};
-pub use figures::{Cold, Energy, Latency, Measurement, ProcessLatency};
+pub use figures::{Beside, Cold, Compared, Energy, Latency, Measurement, ProcessLatency};
 pub use load::Load;
 pub(crate) use machine::Machine;
 pub use plan::{Phase, Plan, Progress, Subject};

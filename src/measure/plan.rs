@@ -54,6 +54,9 @@ pub struct Plan {
     pub disturbance: f64,
     /// A ratio to the reference between 1/(1 + margin) and 1 + margin is no difference worth speaking of: see [`crate::stats::compare`].
     pub margin: f64,
+    /// Subjects that are compared with yet another one beside the reference, each as its own place and the other's: the ratios of
+    /// their common rounds are in [`Measurement::beside`](super::Measurement::beside). At most one for each subject.
+    pub pairs: Vec<(usize, usize)>,
     /// How often an invalid window is measured again.
     pub retries: usize,
     /// Set by others to stop.
@@ -75,6 +78,7 @@ impl Default for Plan {
             timeout: Duration::from_secs(120),
             disturbance: 0.05,
             margin: 0.01,
+            pairs: Vec::new(),
             retries: 3,
             cancel: Arc::new(AtomicBool::new(false)),
         }
@@ -83,7 +87,7 @@ impl Default for Plan {
 
 impl Plan {
     /// Refuses numbers that give no result.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check(&self, subjects: usize) -> Result<()> {
         let positive = |t: Seconds| t.0 > 0.0 && t.0.is_finite();
         if self.processes < 2 || self.blocks < 1 {
             return Err(Error::bad_input(format!(
@@ -96,6 +100,9 @@ impl Plan {
         }
         if !(self.margin > 0.0 && self.margin < 1.0) {
             return Err(Error::bad_input(format!("a margin of {} is not between 0 and 1", self.margin)));
+        }
+        if let Some((subject, other)) = self.pairs.iter().find(|&&(a, b)| a == b || a.max(b) >= subjects) {
+            return Err(Error::bad_input(format!("subject {subject} of {subjects} cannot be compared with subject {other}")));
         }
         if let Load::Open { rate } = self.load
             && !(rate > 0.0 && rate <= 1e6)

@@ -81,7 +81,7 @@ pub fn measure_on(
     plan: &Plan,
     progress: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<Vec<Result<Measurement>>> {
-    plan.check()?;
+    plan.check(subjects.len())?;
     if subjects.is_empty() {
         return Err(Error::bad_input("there is nothing to measure"));
     }
@@ -102,11 +102,13 @@ pub fn measure_on(
     };
     session.rounds()?;
     let Session { tracks, planned, .. } = session;
-    let run = Run { info: meter.info(), plan, updates, planned, comparisons: subjects.len() - 1 };
+    let run = Run { info: meter.info(), plan, updates, planned, comparisons: subjects.len() - 1 + plan.pairs.len() };
     let (failures, tracks): (Vec<_>, Vec<_>) = tracks.into_iter().map(|mut track| (track.failure.take(), track)).unzip();
+    let failed: Vec<bool> = failures.iter().map(Option::is_some).collect();
+    let beside = |subject| plan.pairs.iter().find(|pair| pair.0 == subject && !failed[pair.1]).map(|pair| &tracks[pair.1]);
     let measured = failures.into_iter().enumerate().map(|(i, failure)| match failure {
         Some(e) => Err(e),
-        None => summarise(&run, &tracks[i], (i > 0).then_some(&tracks[0]), subjects[i].options.batch),
+        None => summarise(&run, &tracks[i], (i > 0).then_some(&tracks[0]), beside(i), subjects[i].options.batch),
     });
     Ok(measured.collect())
 }

@@ -2,7 +2,7 @@
 
 use super::clusters::{Cluster, Count, Quantity, Ratios, clusters, pairs, ratios, reading_error};
 use super::cold::Start;
-use super::figures::{Cold, Energy, Latency, Measurement, ProcessLatency};
+use super::figures::{Beside, Cold, Compared, Energy, Latency, Measurement, ProcessLatency};
 use super::load::Load;
 use super::plan::Plan;
 use super::protocol::{Round, Track};
@@ -21,7 +21,7 @@ pub(super) struct Run<'a> {
     pub(super) updates: Option<f64>,
     /// Processes that were planned.
     pub(super) planned: usize,
-    /// Subjects that are compared with the reference: their verdicts hold together.
+    /// Comparisons with the reference and within pairs: their verdicts hold together.
     pub(super) comparisons: usize,
 }
 
@@ -44,8 +44,14 @@ const FAR: f64 = 8.0;
 /// The ratio of a subject to itself.
 const ONE: Interval = Interval { value: 1.0, lo: 1.0, hi: 1.0 };
 
-/// Figures of one subject; `reference` is `None` for the reference itself.
-pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>, batch: usize) -> Result<Measurement> {
+/// Figures of one subject; `reference` is `None` for the reference itself, `beside` is the other one of its pair.
+pub(super) fn summarise(
+    run: &Run<'_>,
+    track: &Track,
+    reference: Option<&Track>,
+    beside: Option<&Track>,
+    batch: usize,
+) -> Result<Measurement> {
     let mut warnings = Vec::new();
     // Latency of windows whose energy is unknown still counts; disturbed windows only where there are no others.
     let choices: [&Count; 3] = [&|w| w.invalid().is_none(), &|w| w.disturbance.is_none(), &|_| true];
@@ -66,10 +72,15 @@ pub(super) fn summarise(run: &Run<'_>, track: &Track, reference: Option<&Track>,
         warnings.push(Warning::DisturbedLatency);
     }
     general_warnings(run, track, &counted, &mut warnings);
+    let beside = beside.map(|other| Beside {
+        energy: choose_windows(run, track, Some(other)).and_then(|(_, valid, _)| shown(run, &ratios(track, other, valid, Quantity::Gross))),
+        latency: shown(run, &ratios(track, other, count, Quantity::Latency)),
+    });
     Ok(Measurement {
         energy,
         latency: Latency { mean, p50, p90, p99, ratio, verdict },
         latency_per_process: track.rounds.iter().filter_map(|round| process_latency(round, count, batch)).collect(),
+        beside,
         load: run.plan.load,
         cold: cold(&counted),
         throughput_per_s: inferences as f64 / wall.0,
@@ -133,6 +144,11 @@ fn energy(run: &Run<'_>, track: &Track, reference: Option<&Track>, warnings: &mu
 fn mean(track: &Track, count: &Count, quantity: Quantity) -> Option<Interval> {
     let clusters = clusters(track, count, quantity);
     Some(cluster_ratio(&pairs(&clusters))?.widened(Confidence::P95.z() * reading_error(&clusters)))
+}
+
+/// The same with what it shows.
+fn shown(run: &Run<'_>, ratios: &Ratios) -> Option<Compared> {
+    Some(Compared { ratio: interval(ratios)?, verdict: run.verdict(ratios)? })
 }
 
 /// The mean of `ratios`, with its interval.

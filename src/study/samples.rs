@@ -82,6 +82,7 @@ pub(crate) fn done(id: u64, configuration: Configuration, accuracy: f64, ratio: 
                 verdict: None,
             },
             latency_per_process: Vec::new(),
+            beside: None,
             load: crate::measure::Load::BackToBack,
             cold: None,
             throughput_per_s: short(2200.0 / ratio),

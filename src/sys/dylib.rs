@@ -10,13 +10,14 @@ struct ApiBase {
     get_version: Option<unsafe extern "C" fn() -> *const libc::c_char>,
 }
 
-/// Loads the library at `path` for the rest of the process and asks for its version (`1.32.0`). The code of the file runs with all
+/// Loads the library at `path` for the rest of the process and asks for its version (`1.32.0`), and whether it has the functions of
+/// version 1.`api`. The code of the file runs with all
 /// rights of this process, and a broken one may end it: callers do this in a process that may die.
 ///
 /// # Errors
 /// Why it cannot be loaded, or is another library; words that follow the path of the file.
 #[cfg(unix)]
-pub fn onnx_runtime_version(path: &Path) -> Result<String, String> {
+pub fn onnx_runtime_version(path: &Path, api: u32) -> Result<String, String> {
     use std::ffi::{CStr, CString};
     use std::os::unix::ffi::OsStrExt;
 
@@ -37,17 +38,32 @@ pub fn onnx_runtime_version(path: &Path) -> Result<String, String> {
         return Err("is no ONNX Runtime: it has no `OrtGetApiBase`".to_owned());
     }
     // SAFETY: by the library's header this symbol is a function of this type, which gives null or a pointer to two functions that
-    // live as long as the library, and the second gives null or a constant C string.
-    let version = unsafe {
+    // live as long as the library; the first gives null or a table of functions, the second null or a constant C string.
+    let (version, functions) = unsafe {
         let base = std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn() -> *const ApiBase>(symbol);
-        let version = base().as_ref().and_then(|base| base.get_version).map(|get| get());
-        version.and_then(|text| text.as_ref()).map(|text| CStr::from_ptr(text).to_string_lossy().into_owned())
+        let base = base().as_ref();
+        let version = base.and_then(|base| base.get_version).map(|get| get());
+        let version = version.and_then(|text| text.as_ref()).map(|text| CStr::from_ptr(text).to_string_lossy().into_owned());
+        // One that is too old is not asked: it would write a complaint to stderr.
+        let new_enough = version.as_deref().and_then(minor).is_some_and(|minor| minor >= api);
+        (version, base.and_then(|base| base.get_api).filter(|_| new_enough).map(|get| get(api)))
     };
-    version.ok_or_else(|| "is no ONNX Runtime: it does not tell its version".to_owned())
+    match (version, functions) {
+        (None, _) => Err("is no ONNX Runtime: it does not tell its version".to_owned()),
+        (Some(version), Some(functions)) if !functions.is_null() => Ok(version),
+        (Some(version), Some(_)) => Err(format!("is version {version} without the functions of 1.{api}")),
+        (Some(version), None) => Err(format!("is version {version}, at least 1.{api} is needed")),
+    }
+}
+
+/// The second number of a version.
+#[cfg(unix)]
+fn minor(version: &str) -> Option<u32> {
+    version.split('.').nth(1)?.parse().ok()
 }
 
 /// Libraries are loaded on Unix only.
 #[cfg(not(unix))]
-pub fn onnx_runtime_version(_path: &Path) -> Result<String, String> {
+pub fn onnx_runtime_version(_path: &Path, _api: u32) -> Result<String, String> {
     Err("cannot be loaded: this works on Unix only".to_owned())
 }

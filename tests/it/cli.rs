@@ -127,6 +127,26 @@ fn a_recipe_file_and_options_make_the_same_bytes() {
 }
 
 #[test]
+fn activations_need_samples_and_their_recipe_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (a, b) = (path("a.onnx"), path("b.onnx"));
+    let start = |out| vec!["compress", "models/fashion-mlp.onnx", "-o", out, "--calibration-samples", "64"];
+    let options = ["--weight-bits", "6", "--activation-bits", "8", "--weight-granularity", "tensor", "--activation-range", "percentile"];
+    let by_options = joulefront(&[&start(&a)[..], &options, &["--json"]].concat()).json();
+    std::fs::write(path("r.json"), by_options["recipe"].to_string()).unwrap();
+    let by_file = joulefront(&[&start(&b)[..], &["--recipe", &path("r.json"), "--json"]].concat()).json();
+    assert_eq!(by_options["output_sha256"], by_file["output_sha256"]);
+    let refused = |args: &[&str], words: &[&str]| joulefront(&[&start(&a)[..], args].concat()).refused(2, words);
+    let both = ["--weight-bits", "8", "--activation-bits", "8"];
+    refused(&[&both[..], &["--data", "none"]].concat(), &["only with calibration samples", "--data DIR"]);
+    refused(&["--weight-bits", "8", "--activation-bits", "4"], &["4 bits cannot be used for activations"]);
+    refused(&["--activation-bits", "8"], &["--weight-bits"]);
+    let cifar = joulefront(&[&["compress", "models/cifar-resnet8.onnx", "-o", &a][..], &both].concat());
+    cifar.refused(2, &["only with calibration samples", "--data DIR"]);
+}
+
+#[test]
 fn eval_counts_per_class_and_agreement() {
     let folder = tempfile::tempdir().unwrap();
     let data = small_data(folder.path(), 300);

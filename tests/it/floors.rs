@@ -47,9 +47,13 @@ fn accuracy_stays_above_its_floors() {
 #[test]
 fn eight_bits_cost_next_to_nothing() {
     let split = Dataset::open(repository("models/fashion-mnist")).unwrap().split("validation").unwrap();
-    let samples = calibration(32);
-    for name in ["fashion-resnet8", "fashion-resnet8-bn", "fashion-dscnn", "fashion-mlp"] {
-        let (before, after) = (accuracy(name, None, &samples, &split), accuracy(name, Some(Step::quantize_weights(8)), &samples, &split));
-        assert!(after >= before - 0.003, "{name}: {before} became {after}");
+    let samples = calibration(128);
+    for name in ["fashion-resnet8", "fashion-resnet8-bn", "fashion-dscnn", "fashion-mlp", "fashion-vit"] {
+        let before = accuracy(name, None, &samples, &split);
+        for step in [Step::quantize_weights(8), Step::quantize_all()] {
+            let what = step.to_string();
+            let after = accuracy(name, Some(step), &samples, &split);
+            assert!(after >= before - 0.003, "{name}, {what}: {before} became {after}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The one integration-test binary; each module tests one thing from outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod activations;
 mod architecture;
 #[path = "../../src/sys/counting.rs"]
 mod budget;

@@ -12,9 +12,10 @@ const BITS_OF_LONE_BIAS: i32 = 24;
 /// Puts the layer's bias behind a DequantizeLinear, which is returned: it may stand before all other nodes. `Err` says why it
 /// stays float.
 pub(super) fn quantize_bias(model: &mut Model, layer: &IntegerLayer, input_scale: f32) -> Result<Result<pb::NodeProto, &'static str>> {
-    let Some(name) = &layer.bias else { return Ok(Err("it has none")) };
+    let Some(place) = layer.bias else { return Ok(Err("it has none")) };
+    let name = model.graph().node[place.node].input[place.input].clone();
     let graph = Graph::new(model);
-    let (Some(bias), Some(scales)) = (graph.constant(name)?, graph.constant(&layer.scale)?) else {
+    let (Some(bias), Some(scales)) = (graph.constant(&name)?, graph.constant(&layer.scale)?) else {
         return Ok(Err("it is no constant"));
     };
     let channels = match layer.granularity {
@@ -35,8 +36,8 @@ pub(super) fn quantize_bias(model: &mut Model, layer: &IntegerLayer, input_scale
     let integers = code.quantize(&bias)?;
     let shape = graph.constant_shape(&layer.scale).unwrap_or_default();
     model.set_constant(&layer.scale, &Tensor::f32(shape, scales)?)?;
-    let node = dequantized(model, name, &code, &integers)?;
-    model.graph_mut().node[layer.node].input[2].clone_from(&node.output[0]);
+    let node = dequantized(model, &name, &code, &integers)?;
+    model.graph_mut().node[place.node].input[place.input].clone_from(&node.output[0]);
     Ok(Ok(node))
 }
 

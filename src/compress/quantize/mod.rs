@@ -134,7 +134,10 @@ fn integer_weights(model: &mut Model, how: &Quantization<'_>) -> Result<Vec<Resu
     if dequantizers.is_empty() {
         return Err(Error::bad_input("no layer of this model has constant float32 weights to quantize"));
     }
-    done.iter_mut().flatten().for_each(|l| l.node += dequantizers.len());
+    for layer in done.iter_mut().flatten() {
+        layer.node += dequantizers.len();
+        layer.bias.iter_mut().for_each(|b| b.node += dequantizers.len());
+    }
     // Constants come first in topological order, so the new nodes may stand before all others.
     model.graph_mut().node.splice(0..0, dequantizers);
     Ok(done)

@@ -163,3 +163,6 @@ fn divergence(counts: &[u64], first: usize, end: usize) -> f64 {
     }
     divergence
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::scales::best_scale;
 use crate::compress::Note;
-use crate::model::{Granularity, Graph, Layer, LayerKind, Levels, Quantized, Storage, Weight};
+use crate::model::{Granularity, Graph, Layer, LayerKind, Levels, Quantized, Storage, Use, Weight};
 use crate::onnx::{Attributes, Model, pb};
 use crate::recipe::WeightGranularity;
 use crate::tensor::{Data, Tensor};
@@ -22,8 +22,8 @@ pub(super) struct IntegerLayer {
     pub(super) scale: String,
     /// Which weights share a scale.
     pub(super) granularity: Granularity,
-    /// Name of its bias constant.
-    pub(super) bias: Option<String>,
+    /// Where its bias is read: by the node itself, or by an Add behind a MatMul.
+    pub(super) bias: Option<Use>,
     /// What was done to it.
     pub(super) note: Note,
 }
@@ -73,10 +73,24 @@ pub(super) fn quantize_layer(
         integers: node.input[0].clone(),
         scale: node.input[1].clone(),
         granularity,
-        bias: layer.bias.clone(),
+        bias: bias(&Graph::new(model), index, weight.shape[weight.output_axis]),
         note: Note::changed(&layer.name, format!("{detail}, weight error {:.2} %", error * 100.0)),
     };
     Ok((node, layer))
+}
+
+/// Where the layer's bias is read. Behind a MatMul it is the constant that alone is added to the product: engines make one
+/// kernel of both.
+fn bias(graph: &Graph<'_>, index: usize, outputs: usize) -> Option<Use> {
+    let node = graph.node(index);
+    if node.op_type() != "MatMul" {
+        return node.input.get(2).filter(|b| graph.is_constant(b)).map(|_| Use { node: index, input: 2 });
+    }
+    let [reader] = graph.consumers(&node.output[0]) else { return None };
+    let at = Use { node: reader.node, input: 1usize.checked_sub(reader.input)? };
+    let add = graph.node(at.node);
+    let fits = add.op_type() == "Add" && graph.constant_shape(&add.input[at.input]).is_some_and(|s| s == [outputs]);
+    (fits && !graph.is_output(&node.output[0])).then_some(at)
 }
 
 /// Adds the constants `STEM__q`, `STEM__scale` and `STEM__zero` and returns the DequantizeLinear that makes

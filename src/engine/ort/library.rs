@@ -48,11 +48,7 @@ fn first(candidates: &[PathBuf]) -> Result<Library> {
 /// Loads one file; the error says why it cannot be used.
 fn open(path: &Path) -> std::result::Result<Library, String> {
     let shown = path.display();
-    let version = onnx_runtime_version(path).map_err(|why| format!("`{shown}` {why}"))?;
-    let minor = version.split('.').nth(1).and_then(|n| n.parse::<u32>().ok());
-    if minor.is_none_or(|n| n < ort::MINOR_VERSION) {
-        return Err(format!("`{shown}` is version {version}, at least 1.{} is needed", ort::MINOR_VERSION));
-    }
+    let version = onnx_runtime_version(path, ort::MINOR_VERSION).map_err(|why| format!("`{shown}` {why}"))?;
     let builder = ort::init_from(path).map_err(|e| format!("`{shown}` cannot be used: {e}"))?;
     let environment = builder.with_name("joulefront").with_telemetry(false).build();
     let environment = environment.map_err(|e| format!("`{shown}` does not start: {e}"))?;

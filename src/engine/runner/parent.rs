@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a library may take to be loaded.
-const FINDING: Duration = Duration::from_secs(30);
+const FINDING: Duration = Duration::from_secs(10);
 /// How long a child that closed its stdout may take to end.
 const LAST_BREATH: Duration = Duration::from_secs(2);
 
@@ -126,6 +126,8 @@ impl Runner {
         let command = || {
             let mut command = Command::new(program.path());
             command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            // What a child last says is quoted: a backtrace would push the message out.
+            command.env("RUST_BACKTRACE", "0");
             // Ctrl-C goes to the whole foreground group: a child in a group of its own does not look crashed because the
             // user interrupted. It still dies with its parent.
             #[cfg(unix)]

@@ -33,7 +33,7 @@ const LAPTOP: &[(&str, &str)] = &[
 #[test]
 fn everything_that_the_host_says() {
     let (_dir, host) = host(LAPTOP);
-    let engines = vec![EngineVersion { name: "tract".into(), version: "0.23".into() }];
+    let engines = vec![EngineVersion { name: "tract".into(), version: "0.23".into(), library: None }];
     let e = Environment::collect_from(&host, engines);
     assert_eq!((e.cpu.smt, e.cpu.boost, e.cpu.sgx), (Some(true), Some(true), true));
     assert_eq!((e.cpu.features.as_slice(), e.cpu.logical_cores), (["avx2".to_owned(), "fma".to_owned()].as_slice(), 12));
@@ -67,7 +67,10 @@ fn the_key_is_the_class_of_machine() {
     later.cpu.governor = Some("performance".into());
     assert_ne!(e.key(), later.key());
     let mut other = e.clone();
-    other.engines.push(EngineVersion { name: "tract".into(), version: "0.23".into() });
+    // A library on the machine is no other machine.
+    other.engines.push(EngineVersion { name: "ort".into(), version: "1.32.0".into(), library: Some("/lib/libonnxruntime.so".into()) });
+    assert_eq!((e.key(), other.engine_version("ort")), (other.key(), Some("1.32.0")));
+    other.engines.push(EngineVersion { name: "tract".into(), version: "0.23".into(), library: None });
     assert_ne!(e.key(), other.key());
 }
 

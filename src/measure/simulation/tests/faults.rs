@@ -95,6 +95,8 @@ fn plans_that_give_no_result_are_refused() {
         Plan { window: Seconds(0.0), ..Plan::default() },
         Plan { window: Seconds(f64::NAN), ..Plan::default() },
         Plan { precision: Some(0.0), ..Plan::default() },
+        Plan { pairs: vec![(0, 0)], ..Plan::default() },
+        Plan { pairs: vec![(0, 1)], ..Plan::default() },
     ] {
         assert_eq!(run(&machine, &plan).unwrap_err().kind(), ErrorKind::BadInput);
     }

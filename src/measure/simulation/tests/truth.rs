@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::measure::{Load, Phase};
+use crate::stats::Verdict;
 
 #[test]
 fn without_noise_every_figure_is_exact() {
@@ -25,6 +26,24 @@ fn without_noise_every_figure_is_exact() {
         assert_eq!((m.peak_rss, m.rss_before_load), (Bytes(3_000_000 + i as u64), Bytes(1_000_000)));
         assert!(m.invalid_windows.is_empty() && m.warnings.is_empty(), "{m:?}");
     }
+}
+
+#[test]
+fn a_subject_is_also_compared_with_another_than_the_reference() {
+    let mut machine = Machine::rapl(vec![truth(0.01, 0.2), truth(0.004, 0.08), truth(0.002, 0.04), truth(0.01, 0.1)]);
+    let plan = Plan { pairs: vec![(2, 1), (3, 1)], ..Plan::default() };
+    let results = run(&machine, &plan).unwrap();
+    let beside = |i: usize| results[i].as_ref().unwrap().beside;
+    assert_eq!((beside(0), beside(1)), (None, None));
+    let (energy, latency) = (beside(2).unwrap().energy.unwrap(), beside(2).unwrap().latency.unwrap());
+    assert!(energy.ratio.contains(0.5) && energy.ratio.hi < 0.6 && energy.verdict == Verdict::Better, "{energy:?}");
+    assert!((latency.ratio.value - 0.5).abs() < 0.01 && latency.verdict == Verdict::Better, "{latency:?}");
+    assert_eq!(beside(3).unwrap().latency.unwrap().verdict, Verdict::Worse);
+    // The other one may die: what is left is the comparison with the reference.
+    machine.subjects[1].dies_at = Some(10);
+    let results = run(&machine, &plan).unwrap();
+    assert_eq!(results[2].as_ref().unwrap().beside, None);
+    assert!(results[2].as_ref().unwrap().energy.as_ref().unwrap().ratio.is_some());
 }
 
 #[test]
