@@ -7,7 +7,7 @@ use joulefront::engine::{self, LoadOptions};
 use joulefront::model::{Facts, Graph, layers};
 use joulefront::onnx::Model;
 use joulefront::profile::Mapping;
-use joulefront::runner::{Clocked, Job, Program, Runner};
+use joulefront::runner::{Clocked, Job, MemoryLimit, Program, Runner};
 use joulefront::tensor::Tensor;
 use joulefront::units::{Bytes, Seconds, Watts};
 use serde_json::Value;
@@ -21,7 +21,7 @@ fn runner(name: &str, engine: &str) -> joulefront::Result<Runner> {
         options: LoadOptions::default(),
         cpus: Vec::new(),
         timeout: Duration::from_secs(120),
-        memory: joulefront::runner::MemoryLimit::default(),
+        memory: MemoryLimit::default(),
     };
     let mut runner = Runner::spawn(&Program::at(env!("CARGO_BIN_EXE_joulefront")), &job)?;
     let shape = runner.inputs()[0].shape.clone();
