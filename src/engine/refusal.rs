@@ -68,6 +68,11 @@ const KNOWN: &[Known] = &[
     Known { sign: "Failed to allocate memory", what: "it needs more memory than it may have", hint: LESS_MEMORY },
     // Words of several.
     Known {
+        sign: "blocked quantization is not supported",
+        what: "it does not take a blocked `DequantizeLinear`",
+        hint: "use one scale per tensor or per channel for this engine",
+    },
+    Known {
         sign: "block_size",
         what: "it does not take a blocked `DequantizeLinear`",
         hint: "use one scale per tensor or per channel for this engine",

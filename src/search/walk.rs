@@ -106,6 +106,9 @@ impl<'a> Walk<'a> {
 
     /// Says what a form was seen to do, once.
     fn tell(&mut self, task: &Task, trial: &Trial) {
+        if task.base().conditions != self.reference.task.conditions {
+            return;
+        }
         if let Some(words) = finding(task, trial).filter(|w| !self.summary.findings.contains(w)) {
             (self.observe)(Event::Finding(&words));
             self.summary.findings.push(words);

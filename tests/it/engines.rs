@@ -261,7 +261,7 @@ fn a_library_that_dies_or_hangs_takes_one_trial_with_it() {
         ("segv", "*(volatile int *)0 = 1", "SIGSEGV (11)"),
         ("abort", "abort()", "SIGABRT (6)"),
         ("kill", "kill(getpid(), SIGKILL)", "SIGKILL (9)"),
-        ("hang", "for (;;) pause()", "gave no answer in 2 s"),
+        ("hang", "for (;;) pause()", "gave no answer in 2.00 s"),
         ("exit", "_exit(7)", "exited with code 7"),
     ] {
         let Some(library) = library(folder.path(), name, 99, body) else { return };

@@ -7,7 +7,7 @@ use crate::zoo::{At, Build, Creature};
 use joulefront::compress::{Action, Activations, Quantization, quantize};
 use joulefront::data::Dataset;
 use joulefront::engine::{LoadOptions, Source, by_name};
-use joulefront::lower::{Form, Lowered, forms, lower};
+use joulefront::lower::{Form, Lowered, forms, lower, suggested};
 use joulefront::model::Graph;
 use joulefront::onnx::Model;
 use joulefront::recipe::{ActivationRange, WeightGranularity};
@@ -332,7 +332,10 @@ fn refusal(form: Form, case: &Case) -> Option<&'static str> {
     }
 }
 
-fn check(case: &Case) -> Result<Vec<(Form, Model, Vec<f32>, Vec<f32>)>, TestCaseError> {
+/// A form, the model in it, its input, and what the reference execution answers.
+type Checked = (Form, Model, Vec<f32>, Vec<f32>);
+
+fn check(case: &Case) -> Result<Vec<Checked>, TestCaseError> {
     let built = build(case);
     let reference = run(&built.model, &built.x);
     let mut all = Vec::new();
@@ -383,7 +386,7 @@ fn refused(engine: &str, form: Form, case: &Case) -> Option<&'static str> {
     match (engine, form) {
         ("tract", Form::DequantizeLinear) if in_blocks => Some("blocked quantization"),
         ("rten", Form::DequantizeLinear) if in_blocks => Some(""),
-        ("rten", Form::NBits) if case.asymmetric || case.k % 16 != 0 => Some(""),
+        ("rten", Form::NBits) if case.asymmetric || !case.k.is_multiple_of(16) => Some(""),
         _ => None,
     }
 }

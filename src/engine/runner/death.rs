@@ -24,9 +24,9 @@ impl Tail {
         self.0.push_back(line.chars().take(LONGEST_LINE).collect());
     }
 
-    /// Whether it wanted memory that it did not get: the words of Rust's allocator, and of C++ where nothing catches the exception.
+    /// Whether it wanted memory that it did not get: the words of Rust's allocator, of tract, and of C++ where nothing catches the exception.
     pub(super) fn lacked_memory(&self) -> bool {
-        self.0.iter().any(|line| ["memory allocation of", "std::bad_alloc"].iter().any(|sign| line.contains(sign)))
+        self.0.iter().any(|line| ["memory allocation of", "failed to allocate", "std::bad_alloc"].iter().any(|sign| line.contains(sign)))
     }
 
     /// `: its last words: …`, or nothing.
