@@ -332,7 +332,7 @@ fn refusal(form: Form, case: &Case) -> Option<&'static str> {
     }
 }
 
-/// A form, the model in it, its input, and what the reference execution answers.
+/// A form, the model in it, what the reference execution answers, and how far another engine may be from that.
 type Checked = (Form, Model, Vec<f32>, Vec<f32>);
 
 fn check(case: &Case) -> Result<Vec<Checked>, TestCaseError> {
