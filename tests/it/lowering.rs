@@ -384,7 +384,7 @@ proptest! {
 fn refused(engine: &str, form: Form, case: &Case) -> Option<&'static str> {
     let in_blocks = case.sharing.is_some_and(|size| size > 0);
     match (engine, form) {
-        ("tract", Form::DequantizeLinear) if in_blocks => Some("blocked quantization"),
+        ("tract", Form::DequantizeLinear) if in_blocks => Some("blocked `DequantizeLinear`"),
         ("rten", Form::DequantizeLinear) if in_blocks => Some(""),
         ("rten", Form::NBits) if case.asymmetric || !case.k.is_multiple_of(16) => Some(""),
         _ => None,
