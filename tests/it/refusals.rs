@@ -109,8 +109,10 @@ fn forms() -> Vec<(&'static str, Model)> {
 /// The words with which `engine` refuses `form`; forms that are not here it runs.
 fn refusal(engine: &str, form: &str) -> Option<&'static str> {
     Some(match (engine, form) {
-        ("tract" | "rten", "qlinear_add") => "it has no operator `QLinearAdd`",
-        ("tract" | "rten", "qgemm") => "it has no operator `QGemm`",
+        ("tract", "qlinear_add") => "it has no operator `QLinearAdd`",
+        ("rten", "qlinear_add") => "it has no operator `com.microsoft/QLinearAdd`",
+        ("tract", "qgemm") => "it has no operator `QGemm`",
+        ("rten", "qgemm") => "it has no operator `com.microsoft/QGemm`",
         ("rten", "qlinear_matmul") => "it has no operator `QLinearMatMul`",
         ("tract" | "rten", "int4") => "it has no 4-bit integer tensors",
         ("tract" | "rten", "blocked") => "it does not take a blocked `DequantizeLinear`",
@@ -118,7 +120,8 @@ fn refusal(engine: &str, form: &str) -> Option<&'static str> {
         ("rten", "nbits8" | "nbits3") => "its `MatMulNBits` has 4 bits only",
         ("tract", "nbits8" | "nbits3") => "its `MatMulNBits` has 4 and 2 bits only",
         ("ort", "nbits3") => "its `MatMulNBits` has 2, 4 and 8 bits only",
-        ("tract" | "rten", "custom") => "it has no operator `Frobnicate`",
+        ("tract", "custom") => "it has no operator `Frobnicate`",
+        ("rten", "custom") => "it has no operator `com.microsoft/Frobnicate`",
         ("ort", "custom") => "it has no operator `com.microsoft:Frobnicate`",
         ("ort", "future_opset") => "the file's operator set is newer than this ONNX Runtime",
         ("ort", "future_ir") => "the file's IR version is newer than this ONNX Runtime",
