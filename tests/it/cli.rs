@@ -9,9 +9,14 @@ use std::process::{Command, Stdio};
 macro_rules! snapshot {
     ($name:literal, $args:expr) => {
         let out = joulefront(&$args);
-        let text = format!("exit code: {:?}\n{}", out.code, out.stdout).replace(env!("CARGO_PKG_VERSION"), "VERSION");
+        let text = format!("exit code: {:?}\n{}", out.code, linked(&out.stdout)).replace(env!("CARGO_PKG_VERSION"), "VERSION");
         insta::assert_snapshot!($name, text);
     };
+}
+
+/// What `inspect` prints without the engine that not every machine has.
+fn linked(text: &str) -> String {
+    text.lines().filter(|l| !l.starts_with("  ort")).map(|l| format!("{l}\n")).collect()
 }
 
 #[test]
@@ -69,7 +74,7 @@ fn inspect_anything() {
         std::fs::write(&file, &creature.bytes).unwrap();
         let out = joulefront(&["inspect", file.to_str().unwrap()]);
         assert_eq!(out.code, Some(0), "{}", out.stderr);
-        text += &format!("{}\n\n", out.stdout.replace(folder.path().to_str().unwrap(), "FOLDER"));
+        text += &format!("{}\n\n", linked(&out.stdout).replace(folder.path().to_str().unwrap(), "FOLDER"));
         let json = joulefront(&["inspect", "--json", file.to_str().unwrap()]).json();
         assert!(json["layers"].is_array() && json["engines"][0]["engine"].as_str().unwrap().starts_with("tract"));
     }

@@ -106,7 +106,7 @@ fn notes(p: &Profile) -> String {
     );
     if let Some(e) = &p.energy {
         let whole = format!("{} (meter {}, {})", e.kind.sentence(), plain(&e.meter), scope(e.scope));
-        out += &format!("  energy of layers is apportioned by time from that of a run without clocks, {whole}\n");
+        out += &format!("  energy of layers is apportioned by time from that of a run without clocks,\n    {whole}\n");
     }
     out += &format!(
         "  roof: {}FLOP/s in float32, the better of our register tile and our matrix product;\n    {}B/s, a triad over {}, which is what a \
