@@ -1,45 +1,83 @@
 //! What the harness itself costs: `cargo bench --bench overhead`.
 //!
-//! A bare loop over tract against the runner's own loop with its clock reading per inference, on the smallest shipped model,
-//! where the harness's share is largest. Both run in fresh processes of this program on one core, side by side in random
-//! order with the same inputs. The interval is over pairs of processes: memory layout is luck that lasts as long as a process.
+//! For each engine that is here: a bare loop over the engine's own interface against the runner's own loop with its clock reading
+//! per inference, on the smallest shipped model, where the harness's share is largest. Both run in fresh processes of this program
+//! on one core, side by side in random order, on the same inputs and the same bytes (the shipped file with its batch fixed, so that
+//! every bare loop has what the engine's session here makes of the file). The interval is over pairs of processes: memory layout is
+//! luck that lasts as long as a process.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
-use joulefront::engine::LoadOptions;
-use joulefront::runner::{Job, MemoryLimit, Program, Runner};
-use joulefront::stats::log_ratio;
-use joulefront::sys::allowed_cpus;
+use joulefront::engine::{Engine, Found, LoadOptions, all};
+use joulefront::runner::{Job, MemoryLimit, Program, Runner, find};
+use joulefront::stats::{Interval, log_ratio};
+use joulefront::sys::{allowed_cpus, pin_current_thread};
 use joulefront::tensor::Tensor;
-use joulefront::{Error, Result};
+use joulefront::{Error, Result, onnx};
 use rand::{RngExt, SeedableRng};
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tract_onnx::prelude::{DatumExt, Framework, InferenceModelExt, IntoRunnable, TValue, TractResult, tvec};
 
 /// Pairs of processes.
-const PAIRS: usize = 20;
+const PAIRS: usize = 15;
 /// Runs of each in a pair.
-const ROUNDS: usize = 60;
-/// Inferences per run.
-const INFERENCES: u64 = 1_000;
+const ROUNDS: usize = 40;
+/// Length of a run, in seconds; the number of inferences comes from it.
+const RUN: f64 = 0.015;
 /// Inputs that are rotated over.
 const SLOTS: usize = 16;
 
+/// A bare loop's failure, whatever library it comes from.
+type Failure = Box<dyn std::error::Error>;
+
 fn main() -> Result<()> {
     joulefront::runner::init();
-    if std::env::args().nth(1).as_deref() == Some("bare") {
-        return bare().map_err(|e| Error::engine(e.to_string()));
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, bare, engine, cpu, file] = args.as_slice()
+        && bare == "bare"
+    {
+        // Before a library starts threads, which inherit it.
+        cpu.parse().map_or(Ok(()), |cpu| pin_current_thread(&[cpu]))?;
+        return serve(engine, Path::new(file)).map_err(|e| Error::engine(e.to_string()));
     }
+    let folder = tempfile::tempdir().map_err(|e| Error::environment(e.to_string()))?;
+    let file = folder.path().join("fixed.onnx");
+    fixed(&file)?;
+    let program = Program::find()?;
+    for engine in all() {
+        match find(&program, *engine) {
+            Err(why) => println!("{}: not measured: {why}", engine.name()),
+            Ok(found) => {
+                let (bare, ours, ratio) = compare(&program, *engine, &found, &file)?;
+                let each = |seconds: f64| 1e6 * seconds;
+                println!(
+                    "{} {}: bare loop {:.2} µs, runner {:.2} µs; runner / bare = {:.4} (95 %: {:.4}…{:.4}, {PAIRS} pairs of processes)",
+                    engine.name(),
+                    found.version,
+                    each(bare),
+                    each(ours),
+                    ratio.value,
+                    ratio.lo,
+                    ratio.hi
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Seconds per inference of the bare loop and of the runner, and the ratio of the two.
+fn compare(program: &Program, engine: &dyn Engine, found: &Found, file: &Path) -> Result<(f64, f64, Interval)> {
+    let failed = |e: std::io::Error| Error::environment(format!("the bare loop of {}: {e}", engine.name()));
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-    let cpus = allowed_cpus()?.last().copied().into_iter().collect();
+    let cpus: Vec<usize> = allowed_cpus()?.last().copied().into_iter().collect();
     let job = Job {
-        model: model(),
-        engine: "tract".into(),
+        model: file.to_owned(),
+        engine: engine.name().to_owned(),
         options: LoadOptions::default(),
-        cpus,
+        cpus: cpus.clone(),
         timeout: Duration::from_secs(60),
         memory: MemoryLimit::default(),
     };
@@ -47,14 +85,17 @@ fn main() -> Result<()> {
     let mut ratios = Vec::new();
     let (mut all_ours, mut all_bare) = (0.0, 0.0);
     for _ in 0..PAIRS {
-        let mut runner = Runner::spawn(&Program::find()?, &job)?;
+        let mut runner = Runner::spawn(program, &job)?;
         runner.prepare(&slots)?;
-        let mut bare = Bare::spawn(&job.cpus).map_err(|e| Error::environment(e.to_string()))?;
+        let mut bare = Bare::spawn(engine.name(), found, file, &cpus).map_err(failed)?;
+        // Long enough for the caches and the clock of the CPU.
+        runner.run(1000)?;
+        let n = (RUN / bare.run(1000).map_err(failed)? * 1000.0).ceil().max(1.0) as u64;
         let mut run = |ours: bool| match ours {
-            true => runner.run(INFERENCES).map(|ran| ran.wall.0),
-            false => bare.run(INFERENCES).map_err(|e| Error::environment(e.to_string())),
+            true => runner.run(n).map(|ran| ran.wall.0),
+            false => bare.run(n).map_err(failed),
         };
-        for ours in [true, false].repeat(10) {
+        for ours in [true, false].repeat(5) {
             run(ours)?;
         }
         let (mut ours, mut bare) = (0.0, 0.0);
@@ -65,40 +106,85 @@ fn main() -> Result<()> {
             }
         }
         ratios.push(ours / bare);
-        all_ours += ours;
-        all_bare += bare;
+        all_ours += ours / (ROUNDS as f64 * n as f64);
+        all_bare += bare / (ROUNDS as f64 * n as f64);
     }
-    let each = 1e6 / (PAIRS * ROUNDS) as f64 / INFERENCES as f64;
-    println!("bare loop {:.2} µs, runner {:.2} µs per inference of fashion-mlp", all_bare * each, all_ours * each);
-    match log_ratio(&ratios) {
-        Some(r) => println!("runner / bare = {:.4} (95 %: {:.4}…{:.4}, {PAIRS} pairs of processes)", r.value, r.lo, r.hi),
-        None => println!("too few pairs of processes"),
-    }
-    Ok(())
+    let ratio = log_ratio(&ratios).ok_or_else(|| Error::environment("too few pairs of processes"))?;
+    Ok((all_bare / PAIRS as f64, all_ours / PAIRS as f64, ratio))
 }
 
-fn model() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion-mlp.onnx")
+/// The shipped model with a batch of 1 written into it.
+fn fixed(file: &Path) -> Result<()> {
+    let mut model = onnx::Model::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion-mlp.onnx"))?;
+    let graph = model.graph_mut();
+    graph.value_info.clear();
+    for tensor in graph.input.iter_mut().chain(&mut graph.output) {
+        let dims = &mut tensor.type_.mut_or_insert_default().tensor_type.mut_or_insert_default().shape.mut_or_insert_default().dim;
+        dims.iter_mut().take(1).for_each(|dim| dim.set_dim_value(1));
+    }
+    model.save(file)
 }
 
 fn image(i: usize) -> Vec<f32> {
     (0..28 * 28).map(|p| ((p * 7 + i * 13) % 255) as f32 / 255.0).collect()
 }
 
-/// The child that a hurried user would write: load, fix the batch, optimise, loop.
-fn bare() -> TractResult<()> {
-    let mut model = tract_onnx::onnx().model_for_path(model())?;
-    model.set_input_fact(0, f32::fact([1, 1, 28, 28]).into())?;
-    let mut state = model.into_optimized()?.into_runnable()?.spawn()?;
-    let inputs: Vec<TValue> = (0..SLOTS)
-        .map(|i| tract_onnx::prelude::Tensor::from_shape(&[1, 1, 28, 28], &image(i)).map(TValue::from))
-        .collect::<TractResult<_>>()?;
-    for line in std::io::stdin().lock().lines() {
-        let n: usize = line?.trim().parse()?;
-        let start = Instant::now();
+/// The child that a hurried user would write.
+fn serve(engine: &str, file: &Path) -> std::result::Result<(), Failure> {
+    match engine {
+        "tract" => tract(file),
+        "rten" => rten(file),
+        "ort" => ort(file),
+        other => Err(format!("there is no bare loop over {other}").into()),
+    }
+}
+
+fn tract(file: &Path) -> std::result::Result<(), Failure> {
+    use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, TValue, Tensor, TractResult, tvec};
+    let mut state = tract_onnx::onnx().model_for_path(file)?.into_optimized()?.into_runnable()?.spawn()?;
+    let tensor = |i| Tensor::from_shape(&[1, 1, 28, 28], &image(i)).map(TValue::from);
+    let inputs: Vec<TValue> = (0..SLOTS).map(tensor).collect::<TractResult<_>>()?;
+    answer(|n| {
         for i in 0..n {
             black_box(state.run(tvec!(inputs[i % SLOTS].clone()))?);
         }
+        Ok(())
+    })
+}
+
+fn rten(file: &Path) -> std::result::Result<(), Failure> {
+    use rten::{ModelOptions, RunOptions, ThreadPool, ValueView};
+    let model = ModelOptions::with_all_ops().prepack_weights(true).load_file(file)?;
+    let options = RunOptions::default().with_thread_pool(Some(ThreadPool::with_num_threads(1).into()));
+    let images: Vec<Vec<f32>> = (0..SLOTS).map(image).collect();
+    answer(|n| {
+        for i in 0..n {
+            let view = ValueView::from_shape([1, 1, 28, 28], &images[i % SLOTS])?;
+            black_box(model.run_one(view.into(), Some(options.clone()))?);
+        }
+        Ok(())
+    })
+}
+
+fn ort(file: &Path) -> std::result::Result<(), Failure> {
+    use ort::{inputs, session::Session, value::TensorRef};
+    let environment = ort::init().with_telemetry(false).build()?;
+    let mut session = Session::builder(&environment)?.with_intra_threads(1)?.commit_from_file(file)?;
+    let images: Vec<Vec<f32>> = (0..SLOTS).map(image).collect();
+    answer(|n| {
+        for i in 0..n {
+            black_box(session.run(inputs![TensorRef::from_array_view(([1usize, 1, 28, 28], &images[i % SLOTS][..]))?])?);
+        }
+        Ok(())
+    })
+}
+
+/// Reads numbers of inferences, runs them, and says how many nanoseconds they took.
+fn answer(mut run: impl FnMut(usize) -> std::result::Result<(), Failure>) -> std::result::Result<(), Failure> {
+    for line in std::io::stdin().lock().lines() {
+        let n: usize = line?.trim().parse()?;
+        let start = Instant::now();
+        run(n)?;
         println!("{}", start.elapsed().as_nanos());
     }
     Ok(())
@@ -110,15 +196,15 @@ struct Bare {
 }
 
 impl Bare {
-    fn spawn(cpus: &[usize]) -> std::io::Result<Bare> {
-        let mut child = Command::new(std::env::current_exe()?).arg("bare").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let answers = BufReader::new(child.stdout.take().ok_or(std::io::ErrorKind::BrokenPipe)?);
-        #[cfg(target_os = "linux")]
-        if let (Some(&cpu), Some(pid)) = (cpus.first(), rustix::process::Pid::from_raw(child.id() as i32)) {
-            let mut set = rustix::thread::CpuSet::new();
-            set.set(cpu);
-            rustix::thread::sched_setaffinity(Some(pid), &set)?;
+    fn spawn(engine: &str, found: &Found, file: &Path, cpus: &[usize]) -> std::io::Result<Bare> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let cpu = cpus.first().map_or_else(String::new, usize::to_string);
+        command.args(["bare", engine, &cpu]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+        if let Some(library) = &found.library {
+            command.env("ORT_DYLIB_PATH", library);
         }
+        let mut child = command.spawn()?;
+        let answers = BufReader::new(child.stdout.take().ok_or(std::io::ErrorKind::BrokenPipe)?);
         Ok(Bare { child, answers })
     }
 

@@ -16,7 +16,7 @@ use crate::runner::{Job, MemoryLimit, Program, Runner};
 use crate::stats::{Interval, wilson};
 use crate::study::{Configuration, Outcome, Results, Trial, VariantFacts};
 use crate::tensor::Tensor;
-use crate::units::{Seconds, si};
+use crate::units::{Bytes, Seconds, si};
 use crate::{Error, ErrorKind, Result, atomic};
 use serde_json::json;
 use std::path::PathBuf;
@@ -76,6 +76,9 @@ pub(super) struct Args {
     /// A process that answers later than this is given up
     #[arg(long, default_value = "120s", value_name = "TIME", value_parser = values::seconds)]
     timeout: Seconds,
+    /// A process that asks for more memory for its data (heap, stacks) is given up [default: nine tenths of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    max_memory: Option<Bytes>,
     #[command(flatten)]
     meter: MeterOptions,
     /// Also the share of right answers, over the whole split that samples are taken from
@@ -84,6 +87,12 @@ pub(super) struct Args {
     /// Also write results.csv and results.json here, for `gate` too
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+impl Args {
+    fn memory(&self) -> MemoryLimit {
+        self.max_memory.map_or(MemoryLimit::Machine, MemoryLimit::At)
+    }
 }
 
 /// One configuration with its file.
@@ -107,6 +116,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         max_time: args.max_time,
         seed: args.seed,
         timeout: args.timeout.into(),
+        memory: args.memory(),
         disturbance: args.disturbance,
         margin: args.margin,
         load: match args.rate {
@@ -132,6 +142,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     remark(meter.as_ref(), global);
     let measured = measured.map_err(|e| e.context(format!("`{}`", cases[0].subject.label)))?;
     let key = environment.key();
+    // A missing library is no fault of a model.
+    let missing = measured.iter().find_map(|m| m.as_ref().err().filter(|e| e.kind() == ErrorKind::Environment));
+    let missing = missing.map(|e| (e.to_string(), e.hint_text().unwrap_or_default().to_owned()));
     let measured = cases.iter().zip(measured).zip(&accuracy).enumerate();
     let trials: Vec<Trial> = measured.map(|(i, ((c, m), a))| trial(i, args, &files[c.file], c, m, (a.as_ref(), &key))).collect();
     let table = rows(&trials, &[]);
@@ -155,9 +168,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     } else {
         print(&as_text(&trials))?;
     }
-    match trials.iter().filter(|t| t.results().is_none()).count() {
-        0 => Ok(()),
-        n => Err(Error::engine(format!("{n} of {} configurations could not be measured", trials.len()))),
+    match (trials.iter().filter(|t| t.results().is_none()).count(), missing) {
+        (0, _) => Ok(()),
+        (n, None) => Err(Error::engine(format!("{n} of {} configurations could not be measured", trials.len()))),
+        (n, Some((why, hint))) => {
+            Err(Error::environment(format!("{n} of {} configurations could not be measured: {why}", trials.len())).hint(hint))
+        }
     }
 }
 
@@ -219,7 +235,7 @@ fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, e
                 options: options.clone(),
                 cpus: Vec::new(),
                 timeout: args.timeout.into(),
-                memory: MemoryLimit::default(),
+                memory: args.memory(),
             };
             match Runner::spawn(&Program::find()?, &job) {
                 Ok(runner) => made_up(runner.inputs(), ROTATION, args.seed),

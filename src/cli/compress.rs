@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// Keep channel counts at multiples of this
     #[arg(long, default_value_t = DEFAULT_ROUND_TO, value_name = "N")]
     round_to: usize,
-    /// Quantize weights to this many bits per output channel (2 to 8)
+    /// Quantize weights to this many bits (2 to 8)
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=8))]
     weight_bits: Option<u32>,
     /// Quantize activations to this many bits too (8)

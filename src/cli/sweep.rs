@@ -5,12 +5,12 @@ use super::meters::{MeterOptions, remark};
 use super::progress::{Bar, on_ctrl_c};
 use super::{Global, engine_versions, print, print_json, say, values};
 use crate::data::Dataset;
-use crate::engine;
+use crate::engine::{self, Engine};
 use crate::measure::Environment;
 use crate::report::{Report, results, table, write_all};
-use crate::runner::Program;
+use crate::runner::{Program, find};
 use crate::search::{Budget, Event, Stop, Strategy, Summary, Sweep, SweepConfig};
-use crate::study::{Study, Trial};
+use crate::study::{Configuration, Study, Trial};
 use crate::units::si;
 use crate::{Error, ErrorKind, Result};
 use serde_json::json;
@@ -43,9 +43,9 @@ pub(super) struct Args {
     /// Go on with an existing study; nothing in it is measured again
     #[arg(long)]
     resume: bool,
-    /// The engine
-    #[arg(long, default_value = "tract", value_name = "E")]
-    engine: String,
+    /// Engines, the first of which runs the reference [default: the settings' own, or all that are here]
+    #[arg(long, value_name = "E", value_delimiter = ',')]
+    engine: Vec<String>,
     #[command(flatten)]
     meter: MeterOptions,
     /// Where the report is written [default: STUDY-report]
@@ -56,7 +56,6 @@ pub(super) struct Args {
 /// Runs the subcommand.
 pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let cancel = on_ctrl_c()?;
-    let engine = engine::by_name(&args.engine)?;
     let model_path = args.model.clone().map_or_else(|| shipped(SHIPPED_MODEL), Ok)?;
     let file = ModelFile::open(&model_path)?;
     let data_path = args.data.clone().map_or_else(|| shipped(SHIPPED_DATA), Ok)?;
@@ -68,13 +67,14 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let mut meter = args.meter.open(global)?;
     let environment = Environment::collect(engine_versions()?);
     let program = Program::find()?;
+    let engines = engines(&config.space.engines, &program, &environment)?;
     let sweep = Sweep {
         program: &program,
         path: &model_path,
         model: &file.model,
         bytes: &file.bytes()?,
         data: &data,
-        engine,
+        engines: &engines,
         config: &config,
         budget: args.budget,
         environment: &environment,
@@ -116,6 +116,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
             "trials_run": summary.stored,
             "trials_found": summary.found,
             "recipes_left": summary.left,
+            "findings": summary.findings,
             "results": results(&report),
         }));
     }
@@ -157,8 +158,29 @@ fn config(args: &Args, existing: Option<&Study>) -> Result<SweepConfig> {
     if let Some(strategy) = args.strategy {
         config.strategy = strategy;
     }
+    if !args.engine.is_empty() {
+        config.space.engines.clone_from(&args.engine);
+    }
     config.check()?;
     Ok(config)
+}
+
+/// The engines of those names, or all that are here.
+fn engines(names: &[String], program: &Program, environment: &Environment) -> Result<Vec<&'static dyn Engine>> {
+    if names.is_empty() {
+        return Ok(engine::all().iter().copied().filter(|e| environment.engine_version(e.name()).is_some()).collect());
+    }
+    let mut engines: Vec<&'static dyn Engine> = Vec::new();
+    for name in names {
+        let engine = engine::by_name(name)?;
+        if environment.engine_version(name).is_none() {
+            find(program, engine)?;
+        }
+        if engines.iter().all(|e| e.name() != name) {
+            engines.push(engine);
+        }
+    }
+    Ok(engines)
 }
 
 /// The command that goes on where this one stopped.
@@ -173,18 +195,21 @@ fn resume_line(args: &Args, global: &Global, study: &Path) -> String {
     add("--study", study);
     args.output.iter().for_each(|o| add("--output", o));
     global.sysfs_root.iter().for_each(|r| add("--sysfs-root", r));
-    if args.engine != "tract" {
-        line += &format!(" --engine {}", args.engine);
+    if !args.engine.is_empty() {
+        line += &format!(" --engine {}", args.engine.join(","));
     }
     line + &args.meter.options() + " --resume"
 }
 
 fn closing(summary: &Summary, folder: &Path, resume: &str) -> String {
-    let mut out = format!("report: {}\n", folder.join("index.html").display());
+    let mut out: String = summary.findings.iter().map(|f| format!("{f}\n")).collect();
+    out += &format!("report: {}\n", folder.join("index.html").display());
     match summary.stop {
-        Stop::Budget(budget) => out += &format!("the budget of {budget} is spent; {} recipes are left; to go on: {resume}\n", summary.left),
+        Stop::Budget(budget) => {
+            out += &format!("the budget of {budget} is spent; {} configurations are left; to go on: {resume}\n", summary.left)
+        }
         Stop::Finished if summary.left > 0 => {
-            out += &format!("{} recipes could not be measured on the busy machine; to try them again: {resume}\n", summary.left);
+            out += &format!("{} configurations could not be measured on the busy machine; to try them again: {resume}\n", summary.left);
         }
         Stop::Finished => {}
     }
@@ -204,25 +229,34 @@ impl View {
 
     fn show(&mut self, event: &Event<'_>) {
         match event {
-            Event::Begin(number, total, recipe) => {
+            Event::Begin(number, total, configuration) => {
                 self.bar.set_length(*total as u64);
                 self.bar.at(*number as u64);
-                self.recipe = recipe.to_string();
+                self.recipe = label(configuration);
                 self.bar.message(self.recipe.clone());
             }
             Event::Step(step) => self.bar.message(format!("{}: {step}", self.recipe)),
             Event::Measuring(p) => self.bar.message(format!("{}: window {} of {}", self.recipe, p.done, p.total)),
             Event::Stored(trial) => self.bar.line(&line(trial)),
-            Event::Found(_) => {}
+            Event::Found(_) | Event::Dropped => {}
+            Event::Finding(words) => self.bar.line(&format!("     {words}")),
             Event::Disturbed(why) => self.bar.line(&format!("  –  {}: not measured: {why}", self.recipe)),
             Event::SameFile(id) => self.bar.line(&format!("  –  {}: the very file of trial {id}", self.recipe)),
         }
     }
 }
 
+/// What is tried, in a line: the recipe and how it is run.
+fn label(c: &Configuration) -> String {
+    let threads = if c.threads == 1 { String::new() } else { format!(", {} threads", c.threads) };
+    let batch = if c.batch == 1 { String::new() } else { format!(", batch {}", c.batch) };
+    let form = if c.lowering == "float" { String::new() } else { format!(", {}", c.lowering) };
+    format!("{} ({}{form}{threads}{batch})", c.recipe, c.engine)
+}
+
 /// A finished trial in one line.
 fn line(trial: &Trial) -> String {
-    let name = &trial.configuration.recipe;
+    let name = label(&trial.configuration);
     match (&trial.outcome, trial.results()) {
         (crate::study::Outcome::Failed { reason }, _) => format!("{:>3}  {name}: failed: {reason}", trial.id),
         (_, Some(r)) => {

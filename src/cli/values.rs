@@ -1,7 +1,7 @@
 //! Values with units as users type them: shares, times, budgets.
 
 use crate::search::Budget;
-use crate::units::{Joules, Seconds};
+use crate::units::{Bytes, Joules, Seconds};
 
 /// `50%` or `0.5`, within 0..=1.
 pub(super) fn share(text: &str) -> Result<f64, String> {
@@ -38,6 +38,23 @@ pub(super) fn seconds(text: &str) -> Result<Seconds, String> {
     };
     let value = positive(number, text)? * scale;
     if value > LONGEST { Err(format!("`{text}` is more than 30 years")) } else { Ok(Seconds(value)) }
+}
+
+/// `64MB`, `2GiB`; a bare number is refused.
+pub(super) fn size(text: &str) -> Result<Bytes, String> {
+    let (number, unit) = split(text);
+    let scale = match unit {
+        "KB" | "kB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        "KiB" => 1024.0,
+        "MiB" => 1024.0 * 1024.0,
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
+        "" => return Err(format!("`{text}` needs a unit: write {text}MB or {text}GiB")),
+        _ => return Err(format!("`{unit}` is not a unit of size: use KB, MB, GB, KiB, MiB or GiB")),
+    };
+    let bytes = positive(number, text)? * scale;
+    if (1.0..1e15).contains(&bytes) { Ok(Bytes(bytes as u64)) } else { Err(format!("`{text}` is no size of a memory")) }
 }
 
 /// `50/s`, `300/m`: how often something happens, per second.
@@ -93,6 +110,14 @@ mod tests {
         assert_eq!((points("1pt"), points("0.5 pt")), (Ok(0.01), Ok(0.005)));
         for text in ["1", "1%", "-1pt", "101pt", "xpt", "NaNpt", ""] {
             assert!(points(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!((size("64MB"), size("2 GiB"), size("1.5KB")), (Ok(Bytes(64_000_000)), Ok(Bytes(2 << 30)), Ok(Bytes(1500))));
+        for text in ["64", "64M", "0MB", "-1MB", "1e40GB", "MB", "64 megabytes", ""] {
+            assert!(size(text).is_err(), "{text}");
         }
     }
 

@@ -62,13 +62,14 @@ fn read(stated: &Stated, source: Source<'_>) -> std::result::Result<Model, Box<d
     let mut options = ModelOptions::with_all_ops();
     options.prepack_weights(true);
     let known = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
-    if let (Source::Path(path), false) = (source, stated.rewritten) {
-        if known(path) {
-            match options.load_file(path) {
-                // rten takes data from files with certain names only; read by us, it is inside the bytes.
-                Err(e) if e.kind() == LoadErrorKind::ExternalDataError => {}
-                other => return other.map_err(|e: LoadError| e.into()),
-            }
+    if let Source::Path(path) = source
+        && !stated.rewritten
+        && known(path)
+    {
+        match options.load_file(path) {
+            // rten takes data from files with certain names only; read by us, it is inside the bytes.
+            Err(e) if e.kind() == LoadErrorKind::ExternalDataError => {}
+            other => return other.map_err(|e: LoadError| e.into()),
         }
     }
     Ok(options.load(stated.model.to_bytes()?)?)

@@ -20,7 +20,14 @@ pub(super) struct Stated {
     /// A number was written into the model: it is no longer what the file says.
     pub(super) rewritten: bool,
     /// Outputs as the graph names them, with the shapes that shape inference gives them.
-    outputs: Vec<(String, Option<DType>, Option<Vec<usize>>)>,
+    outputs: Vec<Output>,
+}
+
+/// An output as far as it is known before an engine sees the model.
+struct Output {
+    name: String,
+    dtype: Option<DType>,
+    shape: Option<Vec<usize>>,
 }
 
 impl Stated {
@@ -53,7 +60,7 @@ impl Stated {
     /// # Errors
     /// Neither knows the shape of an output, or its type is not supported.
     pub(super) fn outputs(&self, engine: &str, told: impl Fn(usize) -> Option<Vec<usize>>) -> Result<Vec<Spec>> {
-        let spec = |(index, (name, dtype, shape)): (usize, &(String, Option<DType>, Option<Vec<usize>>))| {
+        let spec = |(index, Output { name, dtype, shape }): (usize, &Output)| {
             let dtype = dtype.ok_or_else(|| Error::engine(format!("output `{name}` has an unsupported type, or none in the file")))?;
             let shape = shape.clone().or_else(|| told(index)).ok_or_else(|| {
                 Error::engine(format!("{engine} cannot tell the shape of output `{name}` before it runs the model"))
@@ -132,12 +139,12 @@ fn symbols(open: &[(&str, &[Dim])], shapes: &[Vec<usize>], fixes: &dyn Fn(usize,
 
 /// Outputs of a model whose inputs have numbers only. What shape inference does not know is left to the engine, and so is a
 /// contradiction that it finds.
-fn outputs(model: &Model, batch: usize) -> Vec<(String, Option<DType>, Option<Vec<usize>>)> {
+fn outputs(model: &Model, batch: usize) -> Vec<Output> {
     let facts = Facts::infer(model, batch).unwrap_or_default();
     let output = |o: &pb::ValueInfoProto| {
         let fact = facts.get(o.name()).filter(|_| !facts.is_stated(o.name()));
         let stated = dtype_from_onnx(o.type_.tensor_type.elem_type());
-        (o.name().to_owned(), fact.and_then(|f| f.dtype).or(stated), fact.map(|f| f.shape.clone()))
+        Output { name: o.name().to_owned(), dtype: fact.and_then(|f| f.dtype).or(stated), shape: fact.map(|f| f.shape.clone()) }
     };
     model.graph().output.iter().map(output).collect()
 }

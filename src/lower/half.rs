@@ -1,7 +1,8 @@
 //! Float16 weights and arithmetic, between Casts at the graph's inputs and outputs.
 
 use crate::compress::Note;
-use crate::model::{Facts, eval, node_label};
+use crate::model::clean::remove_dead;
+use crate::model::{Facts, Graph, eval, node_label};
 use crate::onnx::{Attributes, Model, dtype_to_onnx, pb, tensor_from_proto, tensor_to_proto};
 use crate::tensor::{DType, Data, Tensor};
 use crate::{Error, Result};
@@ -32,6 +33,7 @@ pub(super) fn half(model: &Model, select: &dyn Fn(&str) -> bool) -> Result<(Mode
     if !model.proto().functions.is_empty() {
         return Err(Error::bad_input("the model has functions of its own").hint("export it without them to write it in float16"));
     }
+    let model = &without_gemms(model, select)?;
     let facts = Facts::infer(model, 1)?;
     let mut writer = Writer::new(model, &facts)?;
     let mut wide: BTreeSet<&str> = BTreeSet::new();
@@ -48,6 +50,71 @@ pub(super) fn half(model: &Model, select: &dyn Fn(&str) -> bool) -> Result<(Mode
         notes.push(Note::step(format!("these operators stay float32: {list}")));
     }
     Ok((writer.finish(model)?, notes))
+}
+
+/// Gemm as MatMul and Add: it scales its operands by float32 numbers, which one engine does not convert. The factors go into
+/// constants; where there is none for them the Gemm stays.
+fn without_gemms(model: &Model, select: &dyn Fn(&str) -> bool) -> Result<Model> {
+    let mut split = model.clone();
+    let nodes = std::mem::take(&mut split.graph_mut().node);
+    let graph = Graph::new(model);
+    let mut made = Vec::new();
+    for (index, mut node) in nodes.into_iter().enumerate() {
+        let factor = |name: &str| node.float(name).unwrap_or(1.0);
+        let is_gemm = node.is_standard() && node.op_type() == "Gemm" && node.int("transA").unwrap_or(0) == 0;
+        let names: Vec<&str> = node.input.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
+        let (true, [_, weights, rest @ ..]) = (is_gemm && select(&node_label(&node, index)), names.as_slice()) else {
+            made.push(node);
+            continue;
+        };
+        let bias = rest.first().map(|name| constant_times(&graph, name, factor("beta"))).transpose()?;
+        let (Some(mut weights), true) = (constant_times(&graph, weights, factor("alpha"))?, !matches!(bias, Some(None))) else {
+            made.push(node);
+            continue;
+        };
+        if node.int("transB").unwrap_or(0) != 0 {
+            weights = eval::permute(&weights, &[1, 0])?;
+        }
+        let output = node.output[0].clone();
+        let weights = split.add_initializer(&format!("{}__factor", names[1]), &weights);
+        node.set_op_type("MatMul".into());
+        node.attribute.clear();
+        node.input.truncate(1);
+        node.input.push(weights);
+        if let Some(Some(bias)) = bias {
+            let mut add = pb::NodeProto::new();
+            add.set_op_type("Add".into());
+            add.set_name(format!("{output}__sum"));
+            let product = free_name(model, &split, &format!("{output}__product"));
+            let bias = split.add_initializer(&format!("{output}__bias"), &bias);
+            add.input = vec![product.clone(), bias];
+            add.output = vec![output];
+            node.output = vec![product];
+            made.extend([node, add]);
+        } else {
+            made.push(node);
+        }
+    }
+    split.graph_mut().node = made;
+    remove_dead(&mut split);
+    Ok(split)
+}
+
+/// A constant times a number; `None` when `name` is none.
+fn constant_times(graph: &Graph<'_>, name: &str, factor: f32) -> Result<Option<Tensor>> {
+    let value = graph.constant(name)?.filter(|v| v.dtype() == DType::F32);
+    // What does not fit is named as the file names it.
+    value.as_ref().map(|v| narrowed(name, v)).transpose()?;
+    match value {
+        Some(value) if factor != 1.0 => eval::multiply(&value, &Tensor::f32([], vec![factor])?).map(Some),
+        other => Ok(other),
+    }
+}
+
+/// A name that neither the old graph nor the constants of the new one have.
+fn free_name(old: &Model, new: &Model, stem: &str) -> String {
+    let free = old.free_name(stem);
+    if free == new.free_name(&free) { free } else { new.free_name(&format!("{free}_")) }
 }
 
 /// Writes nodes one after another and inserts the Casts that they need.

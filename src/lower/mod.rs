@@ -19,11 +19,12 @@ mod product;
 pub use offer::{forms, suggested};
 
 use crate::compress::Note;
-use crate::model::upgrade;
+use crate::model::{node_label, upgrade};
 use crate::onnx::Model;
 use crate::{Error, Result};
 use coded::{Coded, Found};
 use draft::Draft;
+use std::collections::HashSet;
 use std::fmt;
 
 /// The operator set that forms are written in: the first with scales along an axis.
@@ -126,9 +127,13 @@ pub fn lower(model: &Model, form: Form, select: &dyn Fn(&str) -> bool) -> Result
         let (from, changed) = (model.opset(), upgrade(&mut model, OPSET)?);
         notes.push(Note::step(format!("operator set {from} converted to {OPSET}: {} nodes rewritten", changed.len())));
     }
+    // Positions change: layers without a name are called by the one they have now.
+    for (index, node) in model.graph_mut().node.iter_mut().enumerate().filter(|(_, n)| n.name().is_empty()) {
+        node.set_name(node_label(node, index));
+    }
     let mut draft = Draft::new(&model)?;
     let found = coded::find(&draft)?;
-    let mut changed = Vec::new();
+    let (mut changed, mut reasons) = (Vec::new(), Vec::new());
     for layer in &found {
         let name = layer.name();
         let became = match layer {
@@ -142,11 +147,15 @@ pub fn lower(model: &Model, form: Form, select: &dyn Fn(&str) -> bool) -> Result
                 changed.push(name.to_owned());
                 notes.push(Note::changed(name, what));
             }
-            Err(why) => notes.push(Note::skipped(name, why)),
+            Err(why) => {
+                let then = if matches!(layer, Found::Coded(_)) { ": its weights become float32" } else { "" };
+                notes.push(Note::skipped(name, format!("{why}{then}")));
+                reasons.push(why);
+            }
         }
     }
     if changed.is_empty() && form != Form::Float {
-        return Err(nothing(form, &notes));
+        return Err(nothing(form, reasons));
     }
     draft.release(form, &found, &changed)?;
     let mut model = draft.finish()?;
@@ -176,13 +185,9 @@ fn write(draft: &mut Draft<'_>, layer: &Coded, form: Form) -> Result<std::result
 }
 
 /// The refusal of a form that no layer can have.
-fn nothing(form: Form, notes: &[Note]) -> Error {
-    let mut reasons: Vec<&str> = Vec::new();
-    for note in notes.iter().filter(|n| !n.layer.is_empty()) {
-        if !reasons.contains(&note.detail.as_str()) {
-            reasons.push(&note.detail);
-        }
-    }
+fn nothing(form: Form, mut reasons: Vec<String>) -> Error {
+    let mut seen = HashSet::new();
+    reasons.retain(|why| seen.insert(why.clone()));
     let reasons = if reasons.is_empty() { "there are no layers".to_owned() } else { reasons.join("; ") };
     let hint = match form {
         Form::Qdq | Form::QLinear => "quantize weights and activations first (`--weight-bits 8 --activation-bits 8`)",

@@ -108,6 +108,8 @@ impl Matrix {
         let sharing = match code.granularity() {
             Granularity::Tensor => Sharing::All,
             Granularity::Axis(axis) if axis == weight.output_axis => Sharing::Output,
+            // A single block is all there is of an output.
+            Granularity::Block { axis, size } if axis == weight.input_axis && size >= k => Sharing::Output,
             Granularity::Block { axis, size } if axis == weight.input_axis => Sharing::Block(size),
             _ => return Ok(Err("its scales do not follow its outputs".into())),
         };

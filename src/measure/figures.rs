@@ -51,6 +51,16 @@ pub struct Measurement {
 const PASSING: f64 = 0.1;
 
 impl Measurement {
+    /// How its energy compares with that of the original on the same engine: within its pair where there is one, else with the
+    /// reference, which is that original then.
+    pub fn compared(&self) -> Option<Compared> {
+        if let Some(beside) = &self.beside {
+            return beside.energy;
+        }
+        let energy = self.energy.as_ref()?;
+        Some(Compared { ratio: energy.ratio?, verdict: energy.verdict? })
+    }
+
     /// Others used the machine while this was measured: its times and energies are not those of a quiet machine, and no evidence of
     /// a change.
     pub fn is_disturbed(&self) -> bool {

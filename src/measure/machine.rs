@@ -15,6 +15,7 @@ pub(crate) struct Machine<'a> {
     program: &'a Program,
     subjects: &'a [Subject],
     timeout: Duration,
+    memory: MemoryLimit,
     cpus: Vec<usize>,
     host: Host,
     began: Instant,
@@ -25,8 +26,16 @@ impl<'a> Machine<'a> {
     /// Moves the calling thread off the cores on which subjects will run, for as long as this lives.
     pub(crate) fn new(program: &'a Program, subjects: &'a [Subject], plan: &Plan) -> Self {
         let cpus = allowed_cpus().unwrap_or_default();
-        let machine =
-            Machine { program, subjects, timeout: plan.timeout, cpus, host: Host::default(), began: Instant::now(), watched: None };
+        let machine = Machine {
+            program,
+            subjects,
+            timeout: plan.timeout,
+            memory: plan.memory,
+            cpus,
+            host: Host::default(),
+            began: Instant::now(),
+            watched: None,
+        };
         let threads = subjects.iter().map(|s| s.options.threads).max().unwrap_or(1);
         let rest = machine.cpus.len().saturating_sub(threads).max(1);
         if machine.cpus.len() > 1 {
@@ -53,7 +62,7 @@ impl<'a> Machine<'a> {
             options: subject.options.clone(),
             cpus: self.cores(subject.options.threads),
             timeout: self.timeout,
-            memory: MemoryLimit::default(),
+            memory: self.memory,
         };
         let mut runner = Runner::spawn(self.program, &job)?;
         let rotation = rotation(&subject.samples, runner.inputs())?;

@@ -2,6 +2,7 @@
 
 use super::load::Load;
 use crate::engine::LoadOptions;
+use crate::engine::runner::MemoryLimit;
 use crate::tensor::Tensor;
 use crate::units::Seconds;
 use crate::{Error, Result};
@@ -50,6 +51,8 @@ pub struct Plan {
     pub seed: u64,
     /// How long a process may take for any one answer.
     pub timeout: Duration,
+    /// Memory for data that each process may have.
+    pub memory: MemoryLimit,
     /// Share of CPU time that other processes or the hypervisor may take before a window is invalid; from 1 on every window counts.
     pub disturbance: f64,
     /// A ratio to the reference between 1/(1 + margin) and 1 + margin is no difference worth speaking of: see [`crate::stats::compare`].
@@ -76,6 +79,7 @@ impl Default for Plan {
             max_time: None,
             seed: 0,
             timeout: Duration::from_secs(120),
+            memory: MemoryLimit::default(),
             disturbance: 0.05,
             margin: 0.01,
             pairs: Vec::new(),

@@ -208,7 +208,7 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
     use crate::model::{Facts, layers};
     use crate::onnx::Model;
@@ -245,7 +245,7 @@ mod tests {
     fn a_sum_that_was_fused_goes_to_the_convolution_that_ran_last() {
         let named = ["/s2/sc/sc.0/Conv", "/s2/c1/Conv", "/s2/c2/Conv", "/s2/Relu_1", "/s2/Relu_7"];
         let rows = map("models/fashion-resnet8.onnx", &named);
-        let of = |name: &str| rows.iter().find(|r| r.0 == name).unwrap_or_else(|| panic!("{name}")).clone();
+        let of = |name: &str| rows.iter().find(|r| r.0 == name).expect("a row of that name").clone();
         assert_eq!(of("/s2/c2/Conv").1, "Conv+Add");
         assert_eq!(of("/s2/sc/sc.0/Conv").1, "Conv");
         // It has a node of its own, so it is a row of its own; a number after the name makes another name.

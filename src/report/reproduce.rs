@@ -9,9 +9,8 @@ pub fn command(header: &StudyHeader, id: u64, c: &Configuration) -> String {
     if c.reproduce.is_empty() {
         return format!("joulefront bench {model} {conditions}");
     }
-    let target = if c.reproduce.split_whitespace().any(|w| w == "--for") { String::new() } else { format!(" --for {}", quote(&c.engine)) };
     let variant = format!("trial-{id}.onnx");
-    format!("joulefront compress {model} -o {variant} {}{target} && joulefront bench {model} {variant} {conditions}", c.reproduce)
+    format!("joulefront compress {model} -o {variant} {} && joulefront bench {model} {variant} {conditions}", c.reproduce)
 }
 
 /// `text` as one word of a POSIX shell.
@@ -30,10 +29,10 @@ mod tests {
     #[test]
     fn commands() {
         let mut h = header();
-        let w8 = configuration("w8a8", "--weight-bits 8 --activation-bits 8", "ort");
+        let w8 = configuration("w8a8", "--weight-bits 8 --activation-bits 8 --form qdq", "ort");
         assert_eq!(
             command(&h, 5, &w8),
-            "joulefront compress fashion-resnet8.onnx -o trial-5.onnx --weight-bits 8 --activation-bits 8 --for ort \
+            "joulefront compress fashion-resnet8.onnx -o trial-5.onnx --weight-bits 8 --activation-bits 8 --form qdq \
              && joulefront bench fashion-resnet8.onnx trial-5.onnx --engine ort --threads 1 --batch 1"
         );
         h.model = "my model's; rm -rf $HOME.onnx".into();

@@ -1,6 +1,7 @@
 //! Figures as people read them: typographic minus, percent with a space, the interval beside the number.
 
 use crate::energy::Scope;
+use crate::lower::Form;
 use crate::stats::Interval;
 use crate::study::Configuration;
 use crate::units::si;
@@ -77,10 +78,15 @@ pub(crate) fn name(c: &Configuration) -> &str {
     if c.recipe == "original" { "the original" } else { &c.recipe }
 }
 
-/// How it is run: `tract, 1 thread`, and the batch where it is not 1.
+/// How it is run: `tract, 1 thread`, with the form in which the engine computes where it is another than float32, and the batch where
+/// it is not 1.
 pub(crate) fn how(c: &Configuration) -> String {
+    let form = match c.lowering.parse::<Form>() {
+        Err(_) | Ok(Form::Float | Form::DequantizeLinear) => String::new(),
+        Ok(form) => format!(" ({form})"),
+    };
     let batch = if c.batch == 1 { String::new() } else { format!(", batch {}", c.batch) };
-    format!("{}, {}{batch}", c.engine, threads(c.threads))
+    format!("{}{form}, {}{batch}", c.engine, threads(c.threads))
 }
 
 /// The scope as words.

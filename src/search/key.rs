@@ -1,9 +1,9 @@
 //! The identity of a trial: everything that changes its result, hashed.
 
 use super::config::{Measuring, SweepConfig};
+use super::task::Task;
 use crate::energy::{Kind, Scope};
 use crate::onnx::sha256_hex;
-use crate::recipe::Recipe;
 use serde::Serialize;
 
 /// What all trials of a sweep share.
@@ -14,8 +14,8 @@ pub(super) struct Context {
     pub(super) model_sha256: String,
     pub(super) calibration: String,
     pub(super) validation: String,
-    pub(super) engine: String,
-    pub(super) engine_version: String,
+    /// The first engine with its version, and what it runs the reference in.
+    pub(super) reference_engine: (String, String),
     /// Machine class: CPU, its features, build flags, kernel.
     pub(super) environment: String,
     pub(super) meter: String,
@@ -27,10 +27,10 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// The key of one recipe under these conditions: 64 hexadecimal digits.
-    pub(super) fn key(&self, recipe: &Recipe) -> String {
+    /// The key of one task, run by an engine of that version: 64 hexadecimal digits.
+    pub(super) fn key(&self, task: &Task, engine_version: &str) -> String {
         // Plain structs of numbers, strings and lists: they always serialise, and always in the same order.
-        let json = serde_json::json!({ "context": self, "recipe": recipe });
+        let json = serde_json::json!({ "context": self, "task": task, "engine_version": engine_version });
         sha256_hex(json.to_string().as_bytes())
     }
 }

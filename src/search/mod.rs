@@ -7,7 +7,9 @@ mod key;
 mod space;
 mod sure;
 mod sweep;
+mod task;
 mod trial;
+mod walk;
 
 pub use budget::Budget;
 pub use config::{Measuring, SweepConfig};
@@ -15,3 +17,4 @@ pub use front::{Basis, Front, Point, fronts, non_dominated};
 pub use space::{Space, Strategy};
 pub use sure::Bounds;
 pub use sweep::{Event, Stop, Summary, Sweep};
+pub use task::{Conditions, Task};

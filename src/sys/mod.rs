@@ -29,7 +29,7 @@ pub use clock::{process_cpu_time, thread_cpu_times};
 pub use dylib::onnx_runtime_version;
 pub use fs::on_sysfs;
 pub use host::{CpuInfo, Host, container};
-pub use limits::{limit_cpu, limit_memory, total_memory};
+pub use limits::{limit_cpu, limit_memory, no_core_file, total_memory};
 pub use map::{MAPPED_FROM, contents};
 pub use poll::{Pollable, open_without_waiting, readable};
 pub use stdout::printed;

@@ -26,7 +26,7 @@ fn the_budget_shown_is_one() {
 #[test]
 fn every_command_shown_has_the_options_it_uses() {
     let mut count = 0;
-    for block in ["README.md", "docs/GATE.md"].iter().flat_map(|document| blocks(document, "sh")) {
+    for block in ["README.md", "docs/GATE.md", "docs/ENGINES.md"].iter().flat_map(|document| blocks(document, "sh")) {
         for line in block.replace("\\\n", " ").lines() {
             // Everything up to a comment, a pipe, a redirection or the next command.
             let command = line.split(['#', '|', '>', '&', ';']).next().unwrap().trim();

@@ -1,8 +1,10 @@
 //! All engines: what they answer, how a library that is found at run time may be missing, old or broken, and what bounds them.
 
-use crate::support::{joulefront, model, ran, repository, skipped};
+use crate::pruning::{distance, run};
+use crate::support::{joulefront, model, ran, repository, skipped, uniform};
 use joulefront::ErrorKind;
 use joulefront::engine::{Engine, LoadOptions, all};
+use joulefront::model::Facts;
 use joulefront::onnx::{Attributes, Model, pb};
 use joulefront::runner::{Job, MemoryLimit, Program, Runner, find};
 use joulefront::tensor::{Data, Tensor};
@@ -11,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-fn program() -> Program {
+pub(crate) fn program() -> Program {
     Program::at(env!("CARGO_BIN_EXE_joulefront"))
 }
 
 /// The engines that are here; a test that misses one says so.
-fn engines() -> Vec<&'static dyn Engine> {
+pub(crate) fn engines() -> Vec<&'static dyn Engine> {
     let here = |e: &&'static dyn Engine| match find(&program(), *e) {
         Ok(_) => true,
         Err(why) => {
@@ -27,7 +29,7 @@ fn engines() -> Vec<&'static dyn Engine> {
     all().iter().copied().filter(here).collect()
 }
 
-fn job(model: PathBuf, engine: &dyn Engine, options: LoadOptions) -> Job {
+pub(crate) fn job(model: PathBuf, engine: &dyn Engine, options: LoadOptions) -> Job {
     let (timeout, memory) = (Duration::from_secs(120), MemoryLimit::default());
     Job { model, engine: engine.name().to_owned(), options, cpus: vec![], timeout, memory }
 }
@@ -62,6 +64,33 @@ fn every_engine_gives_the_stored_answers_whatever_the_batch_and_the_threads_and_
                 for (g, e) in got.iter().zip(expect) {
                     assert!((g - e).abs() < 1e-3 * (1.0 + e.abs()), "{what}: {g} instead of {e}");
                 }
+            }
+        }
+    }
+}
+
+/// Our own reference execution computes in another order: the answers agree to 10⁻⁴ of the largest value, which is far less than
+/// what a wrong kernel does.
+#[test]
+fn every_engine_agrees_with_the_reference_execution_on_every_shipped_model() {
+    const TOLERANCE: f32 = 1e-4;
+    let names: Vec<String> = std::fs::read_dir(repository("models"))
+        .unwrap()
+        .filter_map(|e| Some(e.unwrap().file_name().to_str()?.strip_suffix(".onnx")?.to_owned()))
+        .collect();
+    assert!(names.len() >= 6);
+    for name in names {
+        let original = Model::load(model(&name)).unwrap();
+        let sample = Facts::infer(&original, 1).unwrap().shape("input").unwrap().to_vec();
+        let shape = [&[4], &sample[1..]].concat();
+        let x = Tensor::f32(shape.as_slice(), uniform(shape.iter().product())).unwrap();
+        let expect = run(&original, &x);
+        for engine in engines() {
+            for (batch, threads) in [(1, 1), (1, 2), (4, 1), (4, 2)] {
+                let options = LoadOptions { batch, threads, ..LoadOptions::default() };
+                let got = Runner::spawn(&program(), &job(model(&name), engine, options)).unwrap().infer(std::slice::from_ref(&x)).unwrap();
+                let far = distance(got[0].as_f32().unwrap(), &expect);
+                assert!(far <= TOLERANCE, "{} {name}, batch {batch}, {threads} threads: {far}", engine.name());
             }
         }
     }
@@ -144,7 +173,15 @@ fn an_allocation_beyond_the_limit_ends_one_child_and_says_so() {
         assert_eq!(e.kind(), ErrorKind::Engine, "{}: {e}", engine.name());
         let said = e.to_string().to_lowercase();
         assert!(said.contains("memory") || said.contains("alloc"), "{}: {e}", engine.name());
-        assert!(e.hint_text().is_some());
+        assert!(e.hint_text().is_some_and(|hint| hint.contains("--max-memory")), "{}: {:?}", engine.name(), e.hint_text());
+        // The others of a bench are measured.
+        let bench = ["bench", "models/fashion-mlp.onnx", file.to_str().unwrap(), "--engine", engine.name(), "--max-memory", "400MB"];
+        let ran =
+            joulefront(&[&bench[..], &["--processes", "2", "--window", "10ms", "--disturbance", "100%", "--json", "--quiet"]].concat());
+        ran.refused(2, &["1 of 2 configurations could not be measured"]);
+        let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let status: Vec<&str> = json["results"].as_array().unwrap().iter().map(|r| r["status"].as_str().unwrap()).collect();
+        assert_eq!(status, ["done", "failed"], "{}", engine.name());
     }
 }
 
@@ -199,6 +236,10 @@ fn a_library_that_is_absent_old_or_broken_is_no_engine_and_all_else_works() {
     for (library, word) in cases {
         let eval = with_library(&library, &["eval", "models/fashion-mlp.onnx", "--engine", "ort"]);
         eval.refused(3, &["hint: install it (`pip install onnxruntime`), or name the library's file in `ORT_DYLIB_PATH`"]);
+        for data in [&[][..], &["--data", "models/fashion-mnist"]] {
+            let bench = ["bench", "models/fashion-mlp.onnx", "--engine", "ort,rten", "--processes", "2", "--window", "5ms"];
+            with_library(&library, &[&bench[..], data].concat()).refused(3, &["hint: install it (`pip install onnxruntime`)"]);
+        }
         let doctor = with_library(&library, &["doctor", "--json"]).json();
         let engines = doctor["engines"].as_array().unwrap();
         assert_eq!(engines.iter().map(|e| e["version"].is_string()).collect::<Vec<_>>(), [true, true, false], "{engines:?}");
@@ -220,7 +261,7 @@ fn a_library_that_dies_or_hangs_takes_one_trial_with_it() {
         ("segv", "*(volatile int *)0 = 1", "SIGSEGV (11)"),
         ("abort", "abort()", "SIGABRT (6)"),
         ("kill", "kill(getpid(), SIGKILL)", "SIGKILL (9)"),
-        ("hang", "for (;;) pause()", "gave no answer in 2 s"),
+        ("hang", "for (;;) pause()", "gave no answer in 2.00 s"),
         ("exit", "_exit(7)", "exited with code 7"),
     ] {
         let Some(library) = library(folder.path(), name, 99, body) else { return };

@@ -184,7 +184,7 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// A model whose single inference multiplies 1200×1200 matrices 3,000 times: minutes of work in a few kilobytes.
-fn slow(folder: &Path) -> PathBuf {
+pub(crate) fn slow(folder: &Path) -> PathBuf {
     const SIZE: usize = 1200;
     let mut model = Model::load(repository("models/fashion-mlp.onnx")).unwrap();
     let graph = model.graph_mut();

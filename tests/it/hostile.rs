@@ -3,11 +3,12 @@
 use crate::budget::peak;
 use crate::support::model;
 use crate::zoo::{self, At, Build};
-use joulefront::compress::{Calibration, ChannelShare, Groups, cut_channels, prepare, prune_connections, quantize_weights};
+use joulefront::compress::{Activations, Calibration, ChannelShare, Groups, Quantization};
+use joulefront::compress::{cut_channels, prepare, prune_connections, quantize, quantize_weights};
 use joulefront::model::clean::fold_batch_norms;
 use joulefront::model::{Facts, Graph, layers, totals};
 use joulefront::onnx::{Attributes, Model, pb, tensor_to_proto};
-use joulefront::recipe::Distribution;
+use joulefront::recipe::{ActivationRange, Distribution, WeightGranularity};
 use joulefront::tensor::Tensor;
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -107,14 +108,19 @@ proptest! {
         if let Ok(model) = Model::from_bytes(&bytes, "changed") {
             let _ = cut_channels(&model, ChannelShare::OfMacs(0.3), 4, Some(&samples()[animal]));
             let _ = prune_connections(&model, 0.5, Distribution::PerLayer, Some(&samples()[animal]));
+            let activations = Some(Activations { range: ActivationRange::Mse, samples: &samples()[animal] });
+            let how = Quantization { weight_bits: 8, granularity: WeightGranularity::Channel, activations };
+            if let Ok((variant, _)) = quantize(&model, &how) {
+                Model::from_bytes(&variant.to_bytes().unwrap(), "variant").unwrap();
+            }
         }
     }
 }
 
-/// Three calibration samples for each model of the zoo.
+/// As many calibration samples as activations need, for each model of the zoo.
 fn samples() -> &'static Vec<Calibration> {
     static SAMPLES: OnceLock<Vec<Calibration>> = OnceLock::new();
-    SAMPLES.get_or_init(|| zoo::all().into_iter().map(|a| Calibration::new("x", &zoo::inputs(3, &a.sample)).unwrap()).collect())
+    SAMPLES.get_or_init(|| zoo::all().into_iter().map(|a| Calibration::new("x", &zoo::inputs(16, &a.sample)).unwrap()).collect())
 }
 
 fn zoo_models() -> &'static Vec<Model> {

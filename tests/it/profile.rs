@@ -43,7 +43,7 @@ fn every_layer_of_every_shipped_model_has_its_time_on_every_engine() {
                 other => other.unwrap_or_else(|e| panic!("{what}: {e}")),
             };
             let Clocked { profiled, runs, took } = runner.profile(20).unwrap_or_else(|e| panic!("{what}: {e}"));
-            assert!(took.wall.0 * 1e9 >= profiled.wall_ns as f64 && took.cpu.0 > 0.0, "{what}: {took:?}");
+            assert!(took.wall.0 * 1e9 >= profiled.wall_ns as f64, "{what}: {took:?}");
             assert_eq!(runs, 21, "{what}: runs are divided over the inputs");
             assert!(profiled.nodes.iter().all(|n| n.calls > 0 && n.calls % runs == 0), "{what}: {:?}", profiled.nodes);
             let sum: u64 = profiled.nodes.iter().map(|n| n.ns).sum();

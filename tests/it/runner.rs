@@ -212,6 +212,9 @@ fn children_that_crash_hang_or_babble_become_errors() {
         ("echo no memory left >&2; exit 1", long, "it exited with code 1; it last said: no memory left"),
         ("kill -SEGV $$", long, "it was ended by SIGSEGV (11)"),
         ("kill -KILL $$", long, "it was ended by SIGKILL (9)"),
+        ("kill -ABRT $$", long, "it was ended by SIGABRT (6)"),
+        ("kill -BUS $$", long, "it was ended by SIGBUS (7)"),
+        ("kill -XCPU $$", long, "it was ended by SIGXCPU (24)"),
         ("exec sleep 100", short, "gave no answer in 700 ms; it was ended"),
         ("echo hello; exec sleep 100", long, "answered with something else than was asked: `hello`"),
         (r#"echo '{"answer":"prepared","slots":1}'; exec sleep 100"#, long, "something else than was asked: `Prepared { slots: 1 }`"),
@@ -225,6 +228,42 @@ fn children_that_crash_hang_or_babble_become_errors() {
         assert!(e.to_string().contains(expect) && e.hint_text().is_some(), "{commands}: {e}");
         assert!(started.elapsed() < Duration::from_secs(50), "{commands}");
     }
+}
+
+/// What a child says of its death counts more than its signal.
+#[cfg(unix)]
+#[test]
+fn an_allocation_that_failed_is_told_from_other_aborts() {
+    let folder = tempfile::tempdir().unwrap();
+    for (words, hint) in
+        [("memory allocation of 99 bytes failed", "--max-memory"), ("assertion failed", "the model or the engine is at fault")]
+    {
+        let e =
+            Runner::spawn(&fake(folder.path(), &format!("echo {words} >&2; kill -ABRT $$")), &job(model("fashion-mlp"), 1)).err().unwrap();
+        assert!(e.to_string().contains("SIGABRT") && e.to_string().contains(words), "{e}");
+        assert!(e.hint_text().unwrap().contains(hint), "{:?}", e.hint_text());
+    }
+}
+
+/// The child by itself, without a parent that looks at its clock: one answer may take a second of CPU time, this one takes minutes.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_takes_more_cpu_time_than_it_may_is_ended_by_the_kernel() {
+    use std::io::Write;
+    use std::os::unix::process::ExitStatusExt;
+    let folder = tempfile::tempdir().unwrap();
+    let load = serde_json::json!({
+        "ask": "load", "model": crate::faults::slow(folder.path()), "engine": "tract", "threads": 1, "batch": 1, "dims": {}, "shapes": {},
+        "symbolic": false, "cpus": [], "memory": null, "cpu_s": 1.0,
+    });
+    let mut command = std::process::Command::new(program().path());
+    let mut child = command.arg("__runner").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    // Two requests; the end of stdin does not reach a child that computes.
+    let stdin = child.stdin.as_mut().unwrap();
+    writeln!(stdin, "{load}\n{{\"ask\":\"infer\",\"samples\":1,\"payload\":3136}}").unwrap();
+    stdin.write_all(&[0; 3136]).unwrap();
+    stdin.flush().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(24), "it was to be ended by SIGXCPU");
 }
 
 #[cfg(unix)]

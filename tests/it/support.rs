@@ -192,6 +192,13 @@ channel_ratios = [0.3, 0.6]
 connection_ratios = [0.5]
 weight_bits = [8]
 pruned_bits = []
+engines = ['tract']
+quantize = []
+pruned_quantize = []
+forms = ['float']
+threads = [1]
+batch = [1]
+open_batch = false
 [measure]
 processes = 2
 blocks = 1

@@ -282,3 +282,123 @@ fn strip(parts: Vec<&str>) -> String {
         _ => format!("{}\n", parts[0]),
     }
 }
+
+/// Two engines that are part of every build, one coding, one share.
+const MATRIX: &str = "
+seed = 3
+calibration_samples = 64
+[space]
+channel_ratios = [0.6]
+connection_ratios = []
+weight_bits = []
+pruned_bits = []
+engines = ['tract', 'rten']
+quantize = [{ do = 'quantize', weight_bits = 8, activation_bits = 8 }]
+pruned_quantize = [0.6]
+forms = ['dynamic', 'qlinear']
+threads = [1]
+batch = [1, 4]
+[measure]
+processes = 3
+blocks = 1
+window_s = 0.01
+disturbance = 1.0
+";
+
+#[test]
+fn engines_forms_and_batches_are_trials_of_one_study_and_compared_on_their_own_engine() {
+    let place = Place::new();
+    std::fs::write(place.path("s.toml"), MATRIX).unwrap();
+    let out = ran(&mut place.start("m.sqlite", &["--json"])).json();
+    let trials = place.trials("m.sqlite");
+    let of = |engine: &str, lowering: &str| {
+        let same = |t: &&Trial| t.configuration.engine == engine && t.configuration.lowering == lowering;
+        trials.values().filter(same).map(|t| t.results().unwrap_or_else(|| panic!("{t:?}"))).collect::<Vec<_>>()
+    };
+    let reference = &trials[&0];
+    assert_eq!((reference.configuration.engine.as_str(), reference.configuration.recipe.as_str()), ("tract", "original"));
+    // The original on each engine, what each form is worth, and an open batch come whatever the machine is like.
+    let original = of("rten", "float")[0];
+    assert_eq!(original.energy_ratio_engine.map(|r| r.value), Some(1.0));
+    assert!(original.measurement.energy.as_ref().unwrap().ratio.unwrap().lo > 0.0);
+    for (engine, form) in [("tract", "qlinear"), ("rten", "dynamic")] {
+        let screened = of(engine, form)[0];
+        let (ratio, on_engine) = (screened.measurement.energy.as_ref().unwrap().ratio.unwrap(), screened.energy_ratio_engine.unwrap());
+        assert!(on_engine.lo > 0.0 && on_engine.lo <= on_engine.value && on_engine.value <= on_engine.hi, "{on_engine:?}");
+        // On the first engine the original on the engine is the reference.
+        assert_eq!(ratio.value == on_engine.value, engine == "tract", "{engine}: {ratio:?} {on_engine:?}");
+        assert!(screened.accuracy_drop_points.unwrap().value.abs() < 5.0);
+        assert_eq!(of(engine, "open-batch").len(), 1);
+    }
+    assert!(trials.values().any(|t| t.configuration.batch == 4), "the best are run in batches too");
+    // A form on pruned models is tried only where it pays, and nothing says that it does here.
+    let findings: Vec<&str> = out["findings"].as_array().unwrap().iter().map(|f| f.as_str().unwrap()).collect();
+    assert_eq!(findings.len(), 4, "{findings:?}");
+    for (engine, form) in [("tract", "qlinear"), ("rten", "dynamic")] {
+        let pays = findings.iter().any(|f| f.contains(&format!("form `{form}` takes")) && f.contains(engine));
+        let built = trials.values().any(|t| t.configuration.lowering == form && t.configuration.recipe.contains("pruned"));
+        assert_eq!(pays, built, "{findings:?}");
+    }
+    // Nothing is left to do, and the findings are there again.
+    let again = ran(&mut place.command("m.sqlite", &["--resume", "--json"])).json();
+    assert_eq!((&again["trials_run"], &again["findings"]), (&0.into(), &out["findings"]));
+    // The command of a trial makes its very file.
+    let (id, trial) = trials.iter().find(|(_, t)| t.configuration.lowering == "dynamic").unwrap();
+    let file = place.path("again.onnx");
+    let mut words = vec!["compress", "models/fashion-mlp.onnx", "-o", file.to_str().unwrap(), "--calibration-samples", "64"];
+    words.extend(trial.configuration.reproduce.split(' '));
+    let data = place.path("data");
+    words.extend(["--data", data.to_str().unwrap()]);
+    finished(&joulefront(&words));
+    let sha = joulefront::onnx::sha256_hex(&std::fs::read(&file).unwrap());
+    assert_eq!(sha, trial.results().unwrap().variant.model_sha256, "trial {id}: {}", trial.configuration.reproduce);
+}
+
+#[test]
+fn engines_that_are_not_there_are_refused_before_anything_is_made() {
+    let place = Place::new();
+    let mut command = place.start("e.sqlite", &["--engine", "tract,ort"]);
+    ran(command.env("ORT_DYLIB_PATH", "/nonexistent/libonnxruntime.so")).refused(3, &["ORT_DYLIB_PATH"]);
+    ran(&mut place.start("e.sqlite", &["--engine", "abacus"])).refused(2, &["`tract`, `rten`, `ort`"]);
+    assert!(!place.path("e.sqlite").exists());
+}
+
+/// The first child of `parent` that runs a model.
+#[cfg(target_os = "linux")]
+fn runner_of(parent: u32) -> Option<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).ok()?.flatten();
+    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<u32> = children.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+    pids.into_iter().find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(8).any(|w| w == b"__runner")))
+}
+
+/// A process that dies while a variant is made ready or measured: that trial failed, with the signal's name; all others are done.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_that_is_killed_costs_one_trial() {
+    for (signal, name) in [("SEGV", "SIGSEGV (11)"), ("ABRT", "SIGABRT (6)"), ("KILL", "SIGKILL (9)")] {
+        let place = Place::new();
+        let mut sweep = place.start("s.sqlite", &["--engine", "tract"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let stored = || Study::open_read_only(&place.path("s.sqlite")).and_then(|s| s.trials()).map_or(0, |t| t.len());
+        let failed = || place.trials("s.sqlite").values().any(|t| t.results().is_none());
+        let deadline = Instant::now() + Duration::from_secs(300);
+        // After the original, whose failure would end the sweep. A process that had done its work already is no loss: then the next.
+        while stored() == 0 || !failed() {
+            assert!(Instant::now() < deadline && sweep.try_wait().unwrap().is_none(), "the sweep ended without a trial that failed");
+            let (known, victim) = (stored(), runner_of(sweep.id()).filter(|_| stored() > 0));
+            if let Some(pid) = victim {
+                let _ = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).stderr(Stdio::null()).status();
+                while stored() == known && sweep.try_wait().unwrap().is_none() && Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(sweep.wait().unwrap().success());
+        let trials = place.trials("s.sqlite");
+        let lost: Vec<String> = trials.values().filter(|t| t.results().is_none()).map(|t| format!("{:?}", t.outcome)).collect();
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        assert!(lost[0].contains(name), "{lost:?}");
+        assert!(trials.len() >= 4, "{} trials", trials.len());
+    }
+}

@@ -30,7 +30,8 @@ pub(super) fn quantize_bias(model: &mut Model, layer: &IntegerLayer, input_scale
     let scales = scales_with_lone_biases(&graph, layer, values, scales.as_f32()?, input_scale)?;
     let Ok(code) = Quantized::bias(input_scale, &scales) else { return Ok(Err("its scale would vanish")) };
     let step = |channel: usize| f64::from(code.scales()[if code.scales().len() == 1 { 0 } else { channel }]);
-    if values.iter().enumerate().any(|(c, &b)| !(f64::from(b).abs() / step(c) < f64::from(i32::MAX))) {
+    let fits = |(channel, b): (usize, &f32)| f64::from(b.abs()) / step(channel) < f64::from(i32::MAX);
+    if !values.iter().enumerate().all(fits) {
         return Ok(Err("it does not fit 32 bits"));
     }
     let integers = code.quantize(&bias)?;

@@ -83,7 +83,7 @@ impl<'g> Plan<'g> {
     /// With no node on integers yet.
     fn new(graph: &'g Graph<'g>) -> Self {
         let alone = |node: &pb::NodeProto| {
-            let (from, to) = (&node.input[0], &node.output[0]);
+            let (Some(from), Some(to)) = (node.input.first(), node.output.first()) else { return false };
             graph.consumers(from).len() == 1 && !graph.is_output(from) && !graph.is_output(to) && graph.producer(from).is_some()
         };
         let activations = (graph.nodes().iter().enumerate())
@@ -127,7 +127,7 @@ impl<'g> Plan<'g> {
         let all = &self.graph.node(node).input;
         match (self.roles[node], self.graph.node(node).op_type()) {
             (Some(_), "Add" | "Concat") => all,
-            (Some(_), _) => &all[..1],
+            (Some(_), _) => all.get(..1).unwrap_or_default(),
             (None, _) => &[],
         }
     }
@@ -145,7 +145,7 @@ impl<'g> Plan<'g> {
 
     /// What a node makes, after its activation.
     fn result(&self, node: usize) -> &'g str {
-        let made = &self.graph.node(node).output[0];
+        let made = self.graph.node(node).output.first().map_or("", String::as_str);
         match self.graph.consumers(made) {
             [only] if self.activations.contains_key(&only.node) => &self.graph.node(only.node).output[0],
             _ => made,

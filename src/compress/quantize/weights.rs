@@ -86,11 +86,12 @@ fn bias(graph: &Graph<'_>, index: usize, outputs: usize) -> Option<Use> {
     if node.op_type() != "MatMul" {
         return node.input.get(2).filter(|b| graph.is_constant(b)).map(|_| Use { node: index, input: 2 });
     }
-    let [reader] = graph.consumers(&node.output[0]) else { return None };
+    let made = node.output.first()?;
+    let [reader] = graph.consumers(made) else { return None };
     let at = Use { node: reader.node, input: 1usize.checked_sub(reader.input)? };
     let add = graph.node(at.node);
-    let fits = add.op_type() == "Add" && graph.constant_shape(&add.input[at.input]).is_some_and(|s| s == [outputs]);
-    (fits && !graph.is_output(&node.output[0])).then_some(at)
+    let shape = graph.constant_shape(add.input.get(at.input)?)?;
+    (add.op_type() == "Add" && shape == [outputs] && !graph.is_output(made)).then_some(at)
 }
 
 /// Adds the constants `STEM__q`, `STEM__scale` and `STEM__zero` and returns the DequantizeLinear that makes

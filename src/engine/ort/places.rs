@@ -3,20 +3,25 @@
 //! `ORT_DYLIB_PATH` names it; else the folders where the system keeps its libraries are searched, then the `onnxruntime` package of
 //! Python environments. Nothing is loaded and no Python is started for that.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+
+/// Environment variables that say where to look.
+const VARIABLES: [&str; 6] = ["ORT_DYLIB_PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "PATH", "HOME"];
 
 /// What decides where the library is looked for: environment variables, and the root of the file system.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     root: PathBuf,
-    variable: fn(&str) -> Option<OsString>,
+    variables: HashMap<&'static str, OsString>,
 }
 
 impl Places {
     /// Those of this process.
     pub(super) fn here() -> Self {
-        Places { root: PathBuf::from("/"), variable: |name| std::env::var_os(name) }
+        let set = VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        Places { root: PathBuf::from("/"), variables: set.collect() }
     }
 
     /// Files to try, the best first. A file that `ORT_DYLIB_PATH` names, there or not, is the only one.
@@ -33,12 +38,12 @@ impl Places {
         found
     }
 
-    fn value(&self, variable: &str) -> Option<OsString> {
-        (self.variable)(variable).filter(|v| !v.is_empty())
+    fn value(&self, variable: &str) -> Option<&OsString> {
+        self.variables.get(variable).filter(|v| !v.is_empty())
     }
 
     fn paths(&self, variable: &str) -> Vec<PathBuf> {
-        self.value(variable).map(|v| std::env::split_paths(&v).collect()).unwrap_or_default()
+        self.value(variable).map(|v| std::env::split_paths(v).collect()).unwrap_or_default()
     }
 
     /// Where the dynamic linker looks.
@@ -63,7 +68,7 @@ impl Places {
         // A virtual environment's `python3` is a link to another environment's.
         let real = python.as_ref().and_then(|file| file.canonicalize().ok());
         prefixes.extend(python.iter().chain(&real).filter_map(|file| Some(file.parent()?.parent()?.to_owned())));
-        prefixes.extend(self.value("HOME").map(|home| Path::new(&home).join(".local")));
+        prefixes.extend(self.value("HOME").map(|home| Path::new(home).join(".local")));
         prefixes.extend(["usr/local", "usr"].map(|prefix| self.root.join(prefix)));
         let mut packages = Vec::new();
         for lib in prefixes.iter().flat_map(|prefix| ["lib", "lib64"].map(|lib| prefix.join(lib))) {
@@ -89,4 +94,81 @@ fn newest_in(folder: &Path) -> Option<PathBuf> {
         rest.split('.').skip(1).map(|n| n.parse().ok()).collect::<Option<_>>().filter(|_| rest.is_empty() || rest.starts_with('.'))
     };
     entries(folder).into_iter().filter_map(|file| Some((version(&file)?, file))).max().map(|(_, file)| file)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    /// A machine with these files, all of them empty.
+    struct Machine(tempfile::TempDir);
+
+    impl Machine {
+        fn with(files: &[&str]) -> Self {
+            let machine = Machine(tempfile::tempdir().unwrap());
+            for file in files {
+                let path = machine.at(file);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, "").unwrap();
+            }
+            machine
+        }
+
+        /// The real path: folders for temporary files may be links themselves.
+        fn at(&self, path: &str) -> PathBuf {
+            self.0.path().canonicalize().unwrap().join(path)
+        }
+
+        #[track_caller]
+        fn finds(&self, variables: &[(&'static str, &str)], expect: &[&str]) {
+            let set = |(name, value): &(&'static str, &str)| (*name, self.at(value).into_os_string());
+            let places = Places { root: self.at(""), variables: variables.iter().map(set).collect() };
+            assert_eq!(places.candidates(), expect.iter().map(|file| self.at(file)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_variable_names_a_file_or_its_folder_and_nothing_else_is_tried() {
+        let machine = Machine::with(&["usr/lib/libonnxruntime.so.1.20.0", "mine/libonnxruntime.so.1.9.0", "mine/libonnxruntime.so.1.18.1"]);
+        machine.finds(&[], &["usr/lib/libonnxruntime.so.1.20.0"]);
+        machine.finds(&[("ORT_DYLIB_PATH", "mine/libonnxruntime.so.1.9.0")], &["mine/libonnxruntime.so.1.9.0"]);
+        machine.finds(&[("ORT_DYLIB_PATH", "mine")], &["mine/libonnxruntime.so.1.18.1"]);
+        machine.finds(&[("ORT_DYLIB_PATH", "gone.so")], &["gone.so"]);
+    }
+
+    #[test]
+    fn libraries_of_the_system_come_before_those_of_python() {
+        let machine = Machine::with(&[
+            "loader/libonnxruntime.so",
+            "opt/ort/lib/libonnxruntime.so.1.21",
+            "venv/lib/python3.12/site-packages/onnxruntime/capi/libonnxruntime.so.1.30.0",
+            "usr/lib/python3/dist-packages/onnxruntime/capi/libonnxruntime.so.1.18.0",
+            "usr/lib/libonnxruntime_providers_shared.so",
+        ]);
+        std::fs::create_dir_all(machine.at("etc/ld.so.conf.d")).unwrap();
+        std::fs::write(machine.at("etc/ld.so.conf"), "include /etc/ld.so.conf.d/*.conf\n").unwrap();
+        std::fs::write(machine.at("etc/ld.so.conf.d/ort.conf"), "# ours\n/opt/ort/lib\n").unwrap();
+        machine.finds(
+            &[("LD_LIBRARY_PATH", "loader"), ("VIRTUAL_ENV", "venv")],
+            &[
+                "loader/libonnxruntime.so",
+                "opt/ort/lib/libonnxruntime.so.1.21",
+                "venv/lib/python3.12/site-packages/onnxruntime/capi/libonnxruntime.so.1.30.0",
+                "usr/lib/python3/dist-packages/onnxruntime/capi/libonnxruntime.so.1.18.0",
+            ],
+        );
+        Machine::with(&[]).finds(&[("HOME", "home"), ("PATH", "bin")], &[]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_python_on_the_path_is_followed_to_its_environment_and_a_file_counts_once() {
+        let package = "conda/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime.so.1.24.0";
+        let machine = Machine::with(&[package, "conda/bin/python3.11"]);
+        std::fs::create_dir_all(machine.at("venv/bin")).unwrap();
+        std::os::unix::fs::symlink(machine.at("conda/bin/python3.11"), machine.at("venv/bin/python3")).unwrap();
+        machine.finds(&[("PATH", "venv/bin"), ("CONDA_PREFIX", "conda")], &[package]);
+        machine.finds(&[("PATH", "venv/bin")], &[package]);
+    }
 }

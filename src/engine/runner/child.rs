@@ -7,7 +7,7 @@ use super::death::PANICKED;
 use super::protocol::{self, MAX_SLOTS, Memory, Reply, Request};
 use crate::engine::{LoadOptions, Profiled, Session, Source, Spec, by_name};
 use crate::sys::peak::Peak;
-use crate::sys::{limit_cpu, limit_memory, pin_current_thread};
+use crate::sys::{limit_cpu, limit_memory, no_core_file, pin_current_thread};
 use crate::units::Bytes;
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 /// Runs the loop; returns the exit code.
 pub(super) fn main() -> i32 {
     die_with_parent();
+    // One that the system insists on is no reason not to run.
+    let _ = no_core_file();
     // A panic ends the process at once, wherever it happens; the parent reports the message it finds on stderr.
     std::panic::set_hook(Box::new(|panic| {
         let _ = writeln!(std::io::stderr(), "{panic}");

@@ -46,7 +46,7 @@ pub struct Job {
 /// beyond it fails in the child, where otherwise the system would begin to swap or to end processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MemoryLimit {
-    /// Nine tenths of the machine's memory.
+    /// Nine tenths of the memory that the machine, or the container around this program, has.
     #[default]
     Machine,
     /// So much.
@@ -375,9 +375,12 @@ impl Runner {
                 _ => break None,
             }
         };
-        let _ = self.child.kill();
-        let (how, hint) = status.map_or_else(|| ("it closed its output and went on".to_owned(), "the program is not a runner"), cause);
-        Error::engine(format!("the process that runs the model failed{when}: {how}{}", self.last_words())).hint(hint)
+        let said = self.last_words();
+        let (how, hint) = match status {
+            Some(status) => cause(status, &lock(&self.tail)),
+            None => ("it closed its output and went on".to_owned(), "the program is not a runner"),
+        };
+        Error::engine(format!("the process that runs the model failed{when}: {how}{said}")).hint(hint)
     }
 
     fn nonsense(&mut self, what: &str) -> Error {

@@ -53,7 +53,7 @@ fn says_what_a_reader_must_know() {
         "meter cpu-time (the process’s share)",
         "0.60 to 1.70 times the value",
         "the child ended with signal 9 (out of memory?)",
-        "joulefront compress fashion-resnet8.onnx -o trial-5.onnx --weight-bits 8 --activation-bits 8 --for ort &amp;&amp; joulefront bench",
+        "joulefront compress fashion-resnet8.onnx -o trial-5.onnx --weight-bits 8 --activation-bits 8 &amp;&amp; joulefront bench",
         "<dt>build rustflags</dt><dd>-C target-cpu=native</dd>",
         "<dt>cpu governor</dt><dd>not known</dd>",
         "2 not valid",
