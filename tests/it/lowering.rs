@@ -87,7 +87,8 @@ fn on_engine(engine: &str, model: &Model, x: &Tensor) -> joulefront::Result<Vec<
 
 /// Part of the reason why an engine refuses a form that it is offered.
 fn refused_by(engine: &str, form: Form, granularity: WeightGranularity) -> Option<&'static str> {
-    (engine == "tract" && form == Form::DequantizeLinear && granularity == WeightGranularity::Block32).then_some("blocked quantization")
+    (engine == "tract" && form == Form::DequantizeLinear && granularity == WeightGranularity::Block32)
+        .then_some("blocked `DequantizeLinear`")
 }
 
 /// How far an engine's answers to a form may be from the reference execution's, as a share of the largest.
@@ -400,7 +401,7 @@ fn the_judge_and_tract_run_what_the_reference_execution_runs() {
     for index in 0..40 {
         let case = case().new_tree(&mut runner).unwrap().current();
         let x = build(&case).x;
-        for (form, model, outputs, _) in check(&case).unwrap() {
+        for (form, model, outputs, bounds) in check(&case).unwrap() {
             let name: &'static str = Box::leak(format!("{index}_{form}").into_boxed_str());
             let size = build(&case).product;
             for engine in ["tract", "rten"].into_iter().filter(|e| forms(e).contains(&form)) {
@@ -420,7 +421,10 @@ fn the_judge_and_tract_run_what_the_reference_execution_runs() {
                 };
                 let step = if case.quantized_result { Y_SCALE * 1.01 } else { 0.0 };
                 for (i, (a, b)) in answers.iter().zip(&outputs).enumerate() {
-                    assert!((a - b).abs() <= share * size[i] + step, "{name} of {case:?}: {engine} gives {a} instead of {b}");
+                    // rten multiplies by the inverse of a dynamic scale: what lies half-way may become the other neighbour.
+                    let rounded = if (engine, form) == ("rten", Form::Dynamic) { bounds[i] } else { 0.0 };
+                    let allowed = share * size[i] + step + rounded;
+                    assert!((a - b).abs() <= allowed, "{name} of {case:?}: {engine} gives {a} instead of {b}, within {allowed}");
                 }
             }
             creatures.push(Creature { name, bytes: model.to_bytes().unwrap(), inputs: vec![("x".into(), x.clone())] });
