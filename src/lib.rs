@@ -34,6 +34,8 @@ pub mod measure;
 
 pub mod profile;
 
+pub mod screen;
+
 pub mod study;
 
 pub mod search;

@@ -1,5 +1,6 @@
 //! `joulefront bench`: several files side by side, the first being the reference.
 
+mod screen;
 mod stored;
 
 use super::inputs::ModelFile;
@@ -9,6 +10,7 @@ use super::{Global, as_json, engine_versions, print, say, text, values};
 use crate::data::Dataset;
 use crate::engine::{self, LoadOptions};
 use crate::gate::{self, Accuracy};
+use crate::lower::Form;
 use crate::measure::{Environment, Load, Measurement, Plan, Subject, made_up, measure};
 use crate::model::{Dims, Given, Graph};
 use crate::report::{ModelRow, csv, rows, side_by_side};
@@ -34,14 +36,14 @@ pub(super) struct Args {
     /// A dataset whose samples are run (`validation`, else `test`); without one, seeded random numbers are (integers: 0 and 1)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Engines
-    #[arg(long, default_value = "tract", value_name = "E", value_delimiter = ',')]
+    /// Engines [default: tract; of a screening all that are here]
+    #[arg(long, value_name = "E", value_delimiter = ',')]
     engine: Vec<String>,
-    /// Engine threads
-    #[arg(long, default_value = "1", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Engine threads [default: 1; of a screening also as many as there are cores]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Vec<u32>,
-    /// Samples per run
-    #[arg(long, default_value = "1", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    /// Samples per run [default: 1; of a screening 1 and 8]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Vec<u32>,
     /// A number for an open dimension (`seq=128`), or an input's shape (`input=1x3x224x224`); may be repeated
     #[arg(long, value_name = "NAME=NUMBERS")]
@@ -87,9 +89,30 @@ pub(super) struct Args {
     /// Also write results.csv and results.json here, for `gate` too
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Which engines, forms, threads and batches pay for one model here: the whole in each, then layer by layer
+    #[arg(long, conflicts_with_all = ["rate", "cold", "precision", "accuracy", "out"])]
+    screen: bool,
+    /// Forms to screen on every engine [default: those that each is offered]
+    #[arg(long, value_name = "FORM", value_delimiter = ',', requires = "screen")]
+    form: Vec<Form>,
+    /// How the tables of a screening look
+    #[arg(long, value_enum, default_value_t, value_name = "LOOK", requires = "screen")]
+    format: screen::Format,
 }
 
 impl Args {
+    fn engines(&self) -> Vec<String> {
+        if self.engine.is_empty() { vec!["tract".to_owned()] } else { self.engine.clone() }
+    }
+
+    fn threads(&self) -> Vec<usize> {
+        if self.threads.is_empty() { vec![1] } else { self.threads.iter().map(|&n| n as usize).collect() }
+    }
+
+    fn batches(&self) -> Vec<usize> {
+        if self.batch.is_empty() { vec![1] } else { self.batch.iter().map(|&n| n as usize).collect() }
+    }
+
     fn memory(&self) -> MemoryLimit {
         self.max_memory.map_or(MemoryLimit::Machine, MemoryLimit::At)
     }
@@ -103,6 +126,9 @@ struct Case {
 
 /// Runs the subcommand.
 pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
+    if args.screen {
+        return screen::run(args, global);
+    }
     let cancel = on_ctrl_c()?;
     let files = args.models.iter().map(|p| ModelFile::open(p)).collect::<Result<Vec<_>>>()?;
     let cases = cases(args, &files)?;
@@ -180,14 +206,15 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
 /// Files × engines × threads × batch, file by file.
 fn cases(args: &Args, files: &[ModelFile]) -> Result<Vec<Case>> {
     let data = args.data.as_ref().map(Dataset::open).transpose()?;
-    let several = args.engine.len() * args.threads.len() * args.batch.len() > 1;
+    let (engines, threads, batches) = (args.engines(), args.threads(), args.batches());
+    let several = engines.len() * threads.len() * batches.len() > 1;
     let mut out = Vec::new();
     for (number, file) in files.iter().enumerate() {
-        for engine in &args.engine {
-            for &threads in &args.threads {
-                for &batch in &args.batch {
+        for engine in &engines {
+            for &threads in &threads {
+                for &batch in &batches {
                     let fit = data.as_ref().map(|data| file.check_fits(data)).transpose()?.unwrap_or_default();
-                    let mut options = LoadOptions { batch: batch as usize, threads: threads as usize, ..shaped(args, file)? };
+                    let mut options = LoadOptions { batch, threads, ..shaped(args, file)? };
                     options.dims.extend(fit.dims);
                     let samples = samples(args, file, data.as_ref().map(|data| (data, &fit.inputs[..])), engine, &options)?;
                     let conditions = if several { format!(" ({engine}, {threads} threads, batch {batch})") } else { String::new() };

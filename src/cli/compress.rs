@@ -63,6 +63,9 @@ pub(super) struct Args {
     /// The form itself: float, dequantize-linear, qdq, qlinear, dynamic, nbits, fp16
     #[arg(long, value_name = "FORM")]
     form: Option<Form>,
+    /// A layer that gets the form, the others stay float; may be repeated [default: all that can have it]
+    #[arg(long, value_name = "NAME", requires = "form")]
+    layer: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -160,7 +163,7 @@ fn lowered(args: &Args, variant: Variant) -> Result<(Option<Form>, Variant)> {
         (Some(form), _) => form,
         (None, engine) => suggested(engine.as_deref().unwrap_or_default(), &model)?,
     };
-    let lowered = lower(&model, form, &|_| true)?;
+    let lowered = lower(&model, form, &|name| args.layer.is_empty() || args.layer.iter().any(|l| l == name))?;
     Ok((Some(form), variant.rewritten(&lowered.model, lowered.notes)?))
 }
 

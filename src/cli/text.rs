@@ -18,6 +18,11 @@ pub(super) fn table<R: AsRef<[String]>>(header: &[&str], rows: &[R]) -> String {
     out
 }
 
+/// Sentences as a list, one line each.
+pub(super) fn list(sentences: &[String]) -> String {
+    sentences.iter().map(|s| format!("- {s}\n")).collect()
+}
+
 /// A count with a suffix: `9.35 M`.
 pub(super) fn count(n: u64) -> String {
     let v = n as f64;

@@ -9,6 +9,7 @@ pub(crate) mod plot;
 mod profile;
 mod reproduce;
 mod row;
+mod screening;
 mod table;
 mod verdict;
 pub(crate) mod words;
@@ -28,6 +29,7 @@ pub use profile::{
 };
 pub use reproduce::{command, quote};
 pub use row::{ModelRow, Row, rows};
+pub use screening::screening_table;
 pub use table::table;
 pub use verdict::{DEFAULT_TOLERANCE_POINTS, pick, shipped, side_by_side, verdict};
 

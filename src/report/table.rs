@@ -4,14 +4,16 @@ use super::Report;
 use super::words::{accuracy, accuracy_change, fixed, name, ratio, with_interval};
 use crate::units::si;
 
-const HEADINGS: [&str; 10] = ["trial", "accuracy", "change", "energy/inference", "ratio", "p50", "size", "engine", "threads", "recipe"];
+const COLUMNS: usize = 12;
+const HEADINGS: [&str; COLUMNS] =
+    ["trial", "accuracy", "change", "energy/inference", "ratio", "p50", "size", "engine", "form", "threads", "batch", "recipe"];
 
 /// The front by rising energy, then for each row the command that makes and measures it again. The energy's kind stands
 /// above the table, so no row can be read without it. Ends with a line feed.
 pub fn table(report: &Report) -> String {
     let Some(front) = report.front() else { return "no trial has energy\n".to_owned() };
     let members: Vec<_> = front.members().collect();
-    let mut lines: Vec<[String; 10]> = vec![HEADINGS.map(str::to_owned)];
+    let mut lines: Vec<[String; COLUMNS]> = vec![HEADINGS.map(str::to_owned)];
     for p in &members {
         let t = report.trial(p);
         let p50 = t.results().map(|r| si(r.measurement.latency.p50.0, "s")).unwrap_or_default();
@@ -24,7 +26,9 @@ pub fn table(report: &Report) -> String {
             p50,
             crate::units::Bytes(p.model_bytes).to_string(),
             plain(&t.configuration.engine),
+            plain(&t.configuration.lowering),
             t.configuration.threads.to_string(),
+            t.configuration.batch.to_string(),
             plain(name(&t.configuration)),
         ]);
     }
@@ -46,9 +50,9 @@ pub fn table(report: &Report) -> String {
 }
 
 /// Columns as wide as their widest cell: numbers to the right, names to the left.
-fn aligned(lines: &[[String; 10]]) -> String {
-    const RIGHT: [bool; 10] = [true, true, true, true, true, true, true, false, true, false];
-    let width: [usize; 10] = std::array::from_fn(|k| lines.iter().map(|l| l[k].chars().count()).max().unwrap_or(0));
+fn aligned(lines: &[[String; COLUMNS]]) -> String {
+    const RIGHT: [bool; COLUMNS] = [true, true, true, true, true, true, true, false, false, true, true, false];
+    let width: [usize; COLUMNS] = std::array::from_fn(|k| lines.iter().map(|l| l[k].chars().count()).max().unwrap_or(0));
     let mut text = String::new();
     for line in lines {
         let cells =

@@ -14,8 +14,9 @@
 
 use super::sure::{Bounds, probabilities};
 use crate::energy::{Kind, Scope, Systematic};
-use crate::stats::Interval;
-use crate::study::Trial;
+use crate::lower::Form;
+use crate::stats::{Interval, Verdict};
+use crate::study::{Results, Trial};
 use crate::units::Joules;
 
 /// What figures of energy must share to be compared.
@@ -46,7 +47,10 @@ pub struct Point {
     pub ratio: Option<Interval>,
     /// Size of the file.
     pub model_bytes: u64,
-    /// No trial is at least as good in accuracy, energy and size and better in one.
+    /// False for a form that was shown to take more energy or time than the original's float form on the same engine: it is never on a
+    /// front, however small its file is.
+    pub offered: bool,
+    /// No trial that is offered is at least as good in accuracy, energy and size and better in one.
     pub on_front: bool,
     /// `on_front`, and no trial is at least as good in accuracy and energy and better in one.
     pub on_staircase: bool,
@@ -148,6 +152,7 @@ fn front(basis: Basis, trials: &[Trial], members: &[usize]) -> Front {
                 energy,
                 ratio,
                 model_bytes: r.variant.model_bytes.0,
+                offered: trials[index].configuration.lowering == Form::Float.name() || !is_slower(r),
                 on_front: false,
                 on_staircase: false,
                 bounds: Bounds::new(r.accuracy_drop_points, ratio, r.measurement.processes, comparisons),
@@ -157,7 +162,9 @@ fn front(basis: Basis, trials: &[Trial], members: &[usize]) -> Front {
         .collect();
     points.sort_by(|a, b| a.energy.value.total_cmp(&b.energy.value).then(b.accuracy.value.total_cmp(&a.accuracy.value)));
 
-    let costs: Vec<[f64; 3]> = points.iter().map(|p| [-p.accuracy.value, p.energy.value, p.model_bytes as f64]).collect();
+    // What is not offered neither is on the front nor keeps others from it.
+    let energy = |p: &Point| if p.offered { p.energy.value } else { f64::NAN };
+    let costs: Vec<[f64; 3]> = points.iter().map(|p| [-p.accuracy.value, energy(p), p.model_bytes as f64]).collect();
     let plane: Vec<[f64; 2]> = costs.iter().map(|c| [c[0], c[1]]).collect();
     for (p, (three, two)) in points.iter_mut().zip(non_dominated(&costs).into_iter().zip(non_dominated(&plane))) {
         p.on_front = three;
@@ -166,6 +173,14 @@ fn front(basis: Basis, trials: &[Trial], members: &[usize]) -> Front {
     let shares = probabilities(&points);
     points.iter_mut().zip(shares).for_each(|(p, share)| p.probability = share);
     Front { basis, systematic: widest(trials, members), reference: reference.map(Joules), points }
+}
+
+/// True when a variant was shown to be slower or dearer than the original on its engine.
+fn is_slower(r: &Results) -> bool {
+    let dearer = r.energy_ratio_engine.is_some_and(|ratio| ratio.lo > 1.0);
+    // Where the original on this engine is the reference, the comparison with the reference is the one.
+    let time = r.measurement.beside.and_then(|b| b.latency).map(|c| c.verdict);
+    dearer || time == Some(Verdict::Worse)
 }
 
 /// Which of the points, each a list of costs to minimise, no other point dominates (is at least as good everywhere and
@@ -266,6 +281,29 @@ mod tests {
         let twins = |id| f.not_distinguishable_from(f.point(id).unwrap()).map(|p| p.id).collect::<Vec<_>>();
         assert_eq!(twins(5), [12, 23]);
         assert!(twins(18).is_empty());
+    }
+
+    #[test]
+    fn a_form_that_is_slower_than_float_on_its_engine_is_never_on_the_front() {
+        let original = done(0, configuration("original", "", "tract"), 0.92, 1.0, 300_000);
+        // A quarter of the file, and dearer than the original on its engine, though cheaper than the reference.
+        let mut int8 = done(1, configuration("w8a8", "", "ort"), 0.92, 0.5, 75_000);
+        let set = |t: &mut Trial, ratio: f64| {
+            let Outcome::Done(r) = &mut t.outcome else { panic!("it is done") };
+            r.energy_ratio_engine = Some(Interval { value: ratio, lo: ratio - 0.02, hi: ratio + 0.02 });
+        };
+        set(&mut int8, 1.3);
+        let f = &fronts(&[original.clone(), int8.clone()])[0];
+        let point = f.point(1).unwrap();
+        assert_eq!((point.offered, point.on_front, point.probability), (false, false, 0.0));
+        assert!(f.point(0).unwrap().on_front, "and it keeps nothing from the front");
+        set(&mut int8, 1.01);
+        assert!(fronts(&[original.clone(), int8.clone()])[0].point(1).unwrap().on_front, "within the noise");
+        set(&mut int8, 0.8);
+        let worse = crate::measure::Compared { ratio: Interval { value: 1.2, lo: 1.1, hi: 1.3 }, verdict: Verdict::Worse };
+        let Outcome::Done(r) = &mut int8.outcome else { panic!("it is done") };
+        r.measurement.beside = Some(crate::measure::Beside { energy: None, latency: Some(worse) });
+        assert!(!fronts(&[original, int8])[0].point(1).unwrap().offered);
     }
 
     fn cost() -> impl Strategy<Value = f64> {

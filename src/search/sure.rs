@@ -70,7 +70,8 @@ pub(super) fn probabilities(points: &[Point]) -> Vec<f64> {
             .iter()
             .zip(points)
             .map(|(&[(loss, loss_sd), (energy, energy_sd)], p)| {
-                [loss + loss_sd * normal(), energy + energy_sd * normal(), p.model_bytes as f64]
+                let energy = energy + energy_sd * normal();
+                [loss + loss_sd * normal(), if p.offered { energy } else { f64::NAN }, p.model_bytes as f64]
             })
             .collect();
         on.iter_mut().zip(non_dominated(&costs)).for_each(|(n, on)| *n += usize::from(on));

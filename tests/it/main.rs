@@ -34,6 +34,7 @@ mod reference;
 mod refusals;
 mod roundtrip;
 mod runner;
+mod screen;
 mod seeds;
 mod support;
 mod sweep;
