@@ -16,9 +16,17 @@ pub(super) struct Pair {
     pub(super) scale: f32,
     /// Zero point of int8 integers: that of uint8 ones less 128, which stand for the same numbers when they are less 128 too.
     pub(super) zero: i8,
-    /// The range that saturation keeps its numbers in, where it may do a Relu's or a Clip's work: then that must be done when the
-    /// pair is gone.
-    pub(super) keeps: Option<(f32, f32)>,
+    /// Where saturation may do a Relu's or a Clip's work, what must do it when the pair is gone.
+    pub(super) keeps: Option<Kept>,
+}
+
+/// A Clip that a pair stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    /// Index of the node that makes the source.
+    pub(super) producer: usize,
+    /// The greatest number that the pair's integers stand for; the least is 0.
+    pub(super) high: f32,
 }
 
 /// What may be below zero. Behind these a quantizer leaves a Relu or a Clip from zero away, because the integers end at zero too.
@@ -47,13 +55,13 @@ pub(super) fn pairs(graph: &Graph<'_>, facts: &Facts) -> Result<HashMap<String, 
             Storage::I8 => zero,
             _ => continue,
         };
-        let may_clip = graph.producer(source).is_some_and(|i| SIGNED.contains(&graph.node(i).op_type()));
+        let signed = graph.producer(source).filter(|&i| zero == low && SIGNED.contains(&graph.node(i).op_type()));
         let pair = Pair {
             source: source.clone(),
             quantize,
             scale: *scale,
             zero: zero_8 as i8,
-            keeps: (zero == low && may_clip).then(|| (0.0, (high - zero) as f32 * scale)),
+            keeps: signed.map(|producer| Kept { producer, high: (high - zero) as f32 * scale }),
         };
         found.insert(output.clone(), pair);
     }

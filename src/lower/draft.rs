@@ -1,7 +1,7 @@
 //! A model that is being rewritten: what will be different is collected, and done at once in the end.
 
 use super::Form;
-use super::activations::{self, Pair};
+use super::activations::{self, Kept, Pair};
 use super::coded::{Coded, Found};
 use crate::Result;
 use crate::model::clean::remove_dead;
@@ -161,13 +161,13 @@ impl<'m> Draft<'m> {
         for pair in chain.into_iter().rev() {
             name = match pair.keeps {
                 None => name,
-                Some((low, high)) => {
-                    let key = format!("clip {name} {low} {high}");
-                    let made = self.shared(key, |draft| {
+                Some(Kept { producer, high }) => {
+                    let made = self.shared(format!("clip {name} {high}"), |draft| {
                         let stem = format!("{}__clipped", pair.source);
-                        let low = draft.constant(&format!("{stem}_low"), &Tensor::f32([], vec![low])?);
+                        let low = draft.constant(&format!("{stem}_low"), &Tensor::f32([], vec![0.0])?);
                         let high = draft.constant(&format!("{stem}_high"), &Tensor::f32([], vec![high])?);
-                        Ok(vec![draft.add(pair.quantize, "Clip", &[&name, &low, &high], &stem)])
+                        // Right behind what makes it: whoever shares it stands after that.
+                        Ok(vec![draft.add(producer + 1, "Clip", &[&name, &low, &high], &stem)])
                     })?;
                     made.into_iter().next().unwrap_or(name)
                 }
@@ -228,10 +228,7 @@ impl<'m> Draft<'m> {
     }
 
     /// The new model: nodes in topological order, without what nothing reads any more.
-    ///
-    /// # Errors
-    /// None at present; forms may need one.
-    pub(super) fn finish(mut self) -> Result<Model> {
+    pub(super) fn finish(mut self) -> Model {
         let mut model = self.graph.model().clone();
         for ((node, input), name) in self.operands {
             model.graph_mut().node[node].input[input] = name;
@@ -255,6 +252,6 @@ impl<'m> Draft<'m> {
             }
         }
         remove_dead(&mut model);
-        Ok(model)
+        model
     }
 }

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::onnx::{Attributes, dtype_to_onnx};
 use crate::tensor::{DType, Data, Tensor};
 
-/// Most inputs of a layer: 2¹⁵·128·255 is below 2³¹, so no sum of products leaves int32.
+/// Most inputs of a layer: 2¹⁵·255·255 is below 2³¹, so no sum of products leaves int32, whatever the zero points.
 const MOST_INPUTS: usize = 1 << 15;
 
 /// DynamicQuantizeLinear, MatMulInteger, Cast, Mul and, for a bias, Add: the order in which ONNX Runtime and rten look for what they

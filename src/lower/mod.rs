@@ -158,7 +158,7 @@ pub fn lower(model: &Model, form: Form, select: &dyn Fn(&str) -> bool) -> Result
         return Err(nothing(form, reasons));
     }
     draft.release(form, &found, &changed)?;
-    let mut model = draft.finish()?;
+    let mut model = draft.finish();
     if form == Form::Half {
         let (halved, more) = half::half(&model, &|name| !found.iter().any(|l| l.name() == name) || changed.iter().any(|c| c == name))?;
         model = halved;

@@ -510,3 +510,34 @@ fn what_float16_cannot_hold_is_named() {
     // Not where the layer stays float32.
     lower(&large, Form::Half, &|name| name != "/f/f.3/Gemm").unwrap();
 }
+
+/// Two pairs around one tensor, the later one read by a layer, stand for the same Clip.
+#[test]
+fn what_saturation_did_is_done_by_a_clip_before_all_its_readers() {
+    let mut b = Build::new(13, &[6]);
+    let first = b.matmul("x", 6, 8);
+    let (s, z) = (b.scalar(0.01), b.constant(&Tensor::new(vec![], Data::U8(vec![0])).unwrap()));
+    let pair = |b: &mut Build| {
+        let q = b.node("QuantizeLinear", &[&first, &s, &z], &[]);
+        b.node("DequantizeLinear", &[&q, &s, &z], &[])
+    };
+    let early = pair(&mut b);
+    let early = b.node("Neg", &[&early], &[]);
+    let late = pair(&mut b);
+    let w = b.constant(&Tensor::new(vec![8, 8], Data::I8((0..64).map(|i| i - 32).collect())).unwrap());
+    let scale = b.scalar(0.02);
+    let w = b.node("DequantizeLinear", &[&w, &scale], &[]);
+    let late = b.node("MatMul", &[&late, &w], &[]);
+    let y = b.node("Add", &[&early, &late], &[]);
+    let canonical = b.finish(&y, &[8]);
+    let x = crate::zoo::inputs(5, &[6]);
+    let reference = run(&canonical, &x);
+    assert!(reference.iter().any(|v| *v != 0.0));
+    for form in [Form::Float, Form::DequantizeLinear, Form::QLinear, Form::Dynamic] {
+        let low = lowered("two pairs", &canonical, form).unwrap();
+        let clips = low.model.graph().node.iter().filter(|n| n.op_type() == "Clip").count();
+        assert_eq!(clips, 1, "{form}");
+        let far = distance(&run(&low.model, &x), &reference);
+        assert!(far <= 0.02, "{form}: {far}");
+    }
+}
