@@ -1,31 +1,28 @@
 //! `joulefront bench`: several files side by side, the first being the reference.
 
+mod cases;
 mod screen;
 mod stored;
 
+use self::cases::{Case, cases, engines};
 use super::inputs::ModelFile;
 use super::meters::{MeterOptions, described, remark};
 use super::progress::{Bar, on_ctrl_c};
 use super::{Global, as_json, engine_versions, print, say, text, values};
 use crate::data::Dataset;
-use crate::engine::{self, LoadOptions};
 use crate::gate::{self, Accuracy};
 use crate::lower::Form;
-use crate::measure::{Environment, Load, Measurement, Plan, Subject, made_up, measure};
-use crate::model::{Dims, Given, Graph};
+use crate::measure::{Environment, Load, Measurement, Plan, Subject, measure};
+use crate::model::Given;
 use crate::report::{ModelRow, csv, rows, side_by_side};
-use crate::runner::{Job, MemoryLimit, Program, Runner};
+use crate::runner::{MemoryLimit, Program};
 use crate::stats::{Interval, wilson};
 use crate::study::{Configuration, Outcome, Results, Trial, VariantFacts};
-use crate::tensor::Tensor;
 use crate::units::{Bytes, Seconds, si};
 use crate::{Error, ErrorKind, Result, atomic};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Samples that the measured processes rotate over.
-const ROTATION: usize = 16;
 
 /// Latency, memory and energy per inference.
 #[derive(Debug, clap::Args)]
@@ -36,7 +33,7 @@ pub(super) struct Args {
     /// A dataset whose samples are run (`validation`, else `test`); without one, seeded random numbers are (integers: 0 and 1)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Engines [default: tract; of a screening all that are here]
+    /// Engines, the first with the first model being the reference [default: all that are here and load the models]
     #[arg(long, value_name = "E", value_delimiter = ',')]
     engine: Vec<String>,
     /// Engine threads [default: 1; of a screening also as many as there are cores]
@@ -101,10 +98,6 @@ pub(super) struct Args {
 }
 
 impl Args {
-    fn engines(&self) -> Vec<String> {
-        if self.engine.is_empty() { vec!["tract".to_owned()] } else { self.engine.clone() }
-    }
-
     fn threads(&self) -> Vec<usize> {
         if self.threads.is_empty() { vec![1] } else { self.threads.iter().map(|&n| n as usize).collect() }
     }
@@ -118,12 +111,6 @@ impl Args {
     }
 }
 
-/// One configuration with its file.
-struct Case {
-    file: usize,
-    subject: Subject,
-}
-
 /// Runs the subcommand.
 pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     if args.screen {
@@ -131,9 +118,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     }
     let cancel = on_ctrl_c()?;
     let files = args.models.iter().map(|p| ModelFile::open(p)).collect::<Result<Vec<_>>>()?;
-    let cases = cases(args, &files)?;
+    let here = engine_versions()?;
+    let data = args.data.as_ref().map(Dataset::open).transpose()?;
+    let engines = engines(args, global, &files, data.as_ref(), &here)?;
+    let cases = cases(args, &files, &engines, data.as_ref())?;
     let mut meter = args.meter.open(global)?;
-    let environment = Environment::collect(engine_versions()?);
+    let environment = Environment::collect(here);
     let began = gate::unix_now();
     let plan = Plan {
         processes: args.processes as usize,
@@ -199,77 +189,6 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
         (n, None) => Err(Error::engine(format!("{n} of {} configurations could not be measured", trials.len()))),
         (n, Some((why, hint))) => {
             Err(Error::environment(format!("{n} of {} configurations could not be measured: {why}", trials.len())).hint(hint))
-        }
-    }
-}
-
-/// Files × engines × threads × batch, file by file.
-fn cases(args: &Args, files: &[ModelFile]) -> Result<Vec<Case>> {
-    let data = args.data.as_ref().map(Dataset::open).transpose()?;
-    let (engines, threads, batches) = (args.engines(), args.threads(), args.batches());
-    let several = engines.len() * threads.len() * batches.len() > 1;
-    let mut out = Vec::new();
-    for (number, file) in files.iter().enumerate() {
-        for engine in &engines {
-            for &threads in &threads {
-                for &batch in &batches {
-                    let fit = data.as_ref().map(|data| file.check_fits(data)).transpose()?.unwrap_or_default();
-                    let mut options = LoadOptions { batch, threads, ..shaped(args, file)? };
-                    options.dims.extend(fit.dims);
-                    let samples = samples(args, file, data.as_ref().map(|data| (data, &fit.inputs[..])), engine, &options)?;
-                    let conditions = if several { format!(" ({engine}, {threads} threads, batch {batch})") } else { String::new() };
-                    let subject = Subject {
-                        label: file.name() + &conditions,
-                        model: file.path.clone(),
-                        engine: engine.clone(),
-                        options,
-                        samples: Arc::new(samples),
-                    };
-                    out.push(Case { file: number, subject });
-                }
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// How the model is loaded but for threads and batch: what `--shape` says of its symbols and of whole inputs.
-fn shaped(args: &Args, file: &ModelFile) -> Result<LoadOptions> {
-    let graph = Graph::new(&file.model);
-    let inputs: Vec<_> = graph.inputs().collect();
-    let dims = args.shape.iter().cloned().fold(Dims::batch(1), Dims::with);
-    let named = |e: Error| e.context(format!("`{}`", file.name()));
-    Ok(LoadOptions { dims: dims.resolve(&inputs).map_err(named)?, shapes: dims.shapes(&inputs).map_err(named)?, ..LoadOptions::default() })
-}
-
-/// The split that samples are taken from.
-fn split_name(data: &Dataset) -> &'static str {
-    ["validation", "test"].into_iter().find(|n| data.splits().any(|s| s == *n)).unwrap_or("validation")
-}
-
-/// Real samples where there is a dataset, else seeded random numbers of the model's shapes.
-fn samples(args: &Args, file: &ModelFile, data: Option<(&Dataset, &[String])>, engine: &str, options: &LoadOptions) -> Result<Vec<Tensor>> {
-    match data {
-        Some((data, inputs)) => {
-            let split = data.split(split_name(data))?;
-            split.batches(inputs, 0..split.len().min(ROTATION * options.batch))
-        }
-        None => {
-            engine::by_name(engine)?;
-            let job = Job {
-                model: file.path.clone(),
-                engine: engine.to_owned(),
-                options: options.clone(),
-                cpus: Vec::new(),
-                timeout: args.timeout.into(),
-                memory: args.memory(),
-            };
-            match Runner::spawn(&Program::find()?, &job) {
-                Ok(runner) => made_up(runner.inputs(), ROTATION, args.seed),
-                // It will fail again where it is measured, and then ends only itself.
-                Err(e) if e.kind() == ErrorKind::Engine => Ok(Vec::new()),
-                Err(e) => Err(e.context(format!("`{}`", file.path.display()))),
-            }
         }
     }
 }

@@ -174,7 +174,7 @@ fn eval_counts_per_class_and_agreement() {
 fn bench_prints_one_object_with_the_environment() {
     let common = ["--processes", "2", "--window", "10ms", "--quiet"];
     let models = ["models/fashion-mlp.onnx", "models/fashion-dscnn.onnx"];
-    let out = joulefront(&[&["bench", "--json"][..], &models, &common].concat());
+    let out = joulefront(&[&["bench", "--engine", "tract", "--json"][..], &models, &common].concat());
     assert_eq!(out.stderr, "");
     let json = out.json();
     assert_eq!(json["schema_version"], 1);
@@ -193,7 +193,7 @@ fn bench_prints_one_object_with_the_environment() {
     }
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().to_str().unwrap();
-    let text = joulefront(&[&["bench", models[0], "--out", out][..], &common].concat());
+    let text = joulefront(&[&["bench", "--engine", "tract", models[0], "--out", out][..], &common].concat());
     assert!(text.stdout.contains("per inference") && text.stdout.contains("estimated from CPU time"), "{}", text.stdout);
     let csv = std::fs::read_to_string(folder.path().join("results.csv")).unwrap();
     assert_eq!(csv.lines().count(), 2);
@@ -203,8 +203,20 @@ fn bench_prints_one_object_with_the_environment() {
 
 #[test]
 fn requests_and_cold_starts_are_load_regimes() {
-    let common =
-        ["bench", "models/fashion-mlp.onnx", "--processes", "2", "--window", "100ms", "--disturbance", "100%", "--quiet", "--json"];
+    let common = [
+        "bench",
+        "--engine",
+        "tract",
+        "models/fashion-mlp.onnx",
+        "--processes",
+        "2",
+        "--window",
+        "100ms",
+        "--disturbance",
+        "100%",
+        "--quiet",
+        "--json",
+    ];
     let first = |more: &[&str]| joulefront(&[&common[..], more].concat()).json()["results"][0].clone();
     let open = first(&["--rate", "100/s"]);
     assert_eq!(open["load"], "open 100/s");
@@ -229,7 +241,20 @@ fn open_dimensions_are_given_on_the_command_line() {
     let file = folder.path().join("sound.onnx");
     std::fs::write(&file, &creature.bytes).unwrap();
     let bench = |more: &[&str]| {
-        let fixed = ["bench", file.to_str().unwrap(), "--processes", "2", "--window", "5ms", "--disturbance", "100%", "--quiet", "--json"];
+        let fixed = [
+            "bench",
+            "--engine",
+            "tract",
+            file.to_str().unwrap(),
+            "--processes",
+            "2",
+            "--window",
+            "5ms",
+            "--disturbance",
+            "100%",
+            "--quiet",
+            "--json",
+        ];
         joulefront(&[&fixed[..], more].concat())
     };
     bench(&[]).refused(2, &["`T`", "--shape T="]);
@@ -250,7 +275,20 @@ fn an_input_that_is_no_batch_is_given_whole() {
     let file = folder.path().join("state.onnx");
     std::fs::write(&file, b.creature("state", &[(&y, DType::F32, "2,N,3")]).bytes).unwrap();
     let bench = |more: &[&str]| {
-        let fixed = ["bench", file.to_str().unwrap(), "--processes", "2", "--window", "5ms", "--disturbance", "100%", "--quiet", "--json"];
+        let fixed = [
+            "bench",
+            "--engine",
+            "tract",
+            file.to_str().unwrap(),
+            "--processes",
+            "2",
+            "--window",
+            "5ms",
+            "--disturbance",
+            "100%",
+            "--quiet",
+            "--json",
+        ];
         joulefront(&[&fixed[..], more].concat())
     };
     bench(&[]).refused(2, &["`state` is fixed to batches of 2", "--shape state="]);

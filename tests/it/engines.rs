@@ -186,7 +186,7 @@ fn an_allocation_beyond_the_limit_ends_one_child_and_says_so() {
 }
 
 /// A shared library with ONNX Runtime's entry point, of the version `1.minor.0`, which does `body` when it is asked for its functions.
-fn library(folder: &Path, name: &str, minor: u32, body: &str) -> Option<PathBuf> {
+pub(crate) fn library(folder: &Path, name: &str, minor: u32, body: &str) -> Option<PathBuf> {
     let (source, file) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
     let code = format!(
         "#include <signal.h>\n#include <stdlib.h>\n#include <stddef.h>\n#include <unistd.h>\n\

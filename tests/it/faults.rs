@@ -61,7 +61,7 @@ fn operators_that_the_engine_does_not_know() {
     let data = small_data(folder.path(), 50);
     joulefront(&["eval", text(&custom), "--data", text(&data)]).refused(2, &["Frobnicate"]);
     // In a bench only that model fails.
-    let out = joulefront(&["bench", "models/fashion-mlp.onnx", text(&custom), "--processes", "2", "--window", "10ms"]);
+    let out = joulefront(&["bench", "--engine", "tract", "models/fashion-mlp.onnx", text(&custom), "--processes", "2", "--window", "10ms"]);
     out.refused(2, &["1 of 2 configurations"]);
     assert!(out.stdout.contains("custom.onnx: failed") && out.stdout.contains("Frobnicate"), "{}", out.stdout);
     // What is in it can be seen all the same.
@@ -114,7 +114,8 @@ fn places_that_cannot_be_written() {
     joulefront(&["sweep", mlp, "--data", text(&data), "--study", text(&absent)]).refused(3, &["absent/v"]);
     // /proc is a folder in which nobody, not even root, creates files.
     joulefront(&["compress", mlp, "-o", "/proc/v.onnx", "--weight-bits", "8"]).refused(3, &["/proc/v.onnx"]);
-    joulefront(&["bench", mlp, "--out", "/proc/out", "--processes", "2", "--window", "5ms"]).refused(3, &["/proc/out"]);
+    joulefront(&["bench", "--engine", "tract", mlp, "--out", "/proc/out", "--processes", "2", "--window", "5ms"])
+        .refused(3, &["/proc/out"]);
 }
 
 /// A small file system of its own, or a visible reason why there is none.
@@ -170,7 +171,8 @@ fn a_full_disk_for_reports_and_results() {
     let Some(disk) = Disk::new(4) else { return };
     let out = disk.0.path().join("out");
     joulefront(&["report", text(&study), "-o", text(&out)]).refused(3, &["space"]);
-    joulefront(&["bench", "models/fashion-mlp.onnx", "--processes", "2", "--window", "5ms", "--out", text(&out)]).refused(3, &["space"]);
+    joulefront(&["bench", "--engine", "tract", "models/fashion-mlp.onnx", "--processes", "2", "--window", "5ms", "--out", text(&out)])
+        .refused(3, &["space"]);
     let files = walk(disk.0.path());
     assert!(files.iter().all(|f| std::fs::metadata(f).unwrap().len() > 0 && !text(f).contains(".joulefront-")), "{files:?}");
     // The study is as whole as before.
@@ -224,7 +226,7 @@ fn a_model_that_hangs_the_engine_is_given_up() {
     let data = small_data(folder.path(), 4);
     let timeout = ["--timeout", "2s"];
     joulefront(&[&["eval", text(&slow), "--data", text(&data)][..], &timeout].concat()).refused(2, &["slow.onnx", "2"]);
-    let bench = ["bench", "models/fashion-mlp.onnx", text(&slow), "--processes", "2", "--window", "10ms"];
+    let bench = ["bench", "--engine", "tract", "models/fashion-mlp.onnx", text(&slow), "--processes", "2", "--window", "10ms"];
     let out = joulefront(&[&bench[..], &timeout].concat());
     out.refused(2, &["1 of 2 configurations"]);
     assert!(out.stdout.contains("slow.onnx: failed"), "{}", out.stdout);
@@ -255,7 +257,19 @@ fn counters_in_a_given_or_mounted_tree_are_simulated() {
     use joulefront::units::{Seconds, Watts};
     let sim = Ticker::default().start(|t| Watts(40.0) * Seconds::from(t)).unwrap();
     let root = text(sim.root()).to_owned();
-    let bench = ["bench", "models/fashion-mlp.onnx", "--processes", "2", "--window", "200ms", "--disturbance", "100%", "--json"];
+    let bench = [
+        "bench",
+        "--engine",
+        "tract",
+        "models/fashion-mlp.onnx",
+        "--processes",
+        "2",
+        "--window",
+        "200ms",
+        "--disturbance",
+        "100%",
+        "--json",
+    ];
     let json = joulefront(&[&bench[..], &["--sysfs-root", &root]].concat()).json();
     let row = &json["results"][0];
     assert_eq!((&row["energy_kind"], &row["energy_meter"]), (&"simulated".into(), &"powercap".into()));

@@ -52,6 +52,8 @@ impl Place {
         let out = folder.path().join("bench");
         let fixed = [
             "bench",
+            "--engine",
+            "tract",
             "models/fashion-mlp.onnx",
             "--processes",
             "2",
@@ -258,8 +260,20 @@ fn bench_counts_right_answers_for_the_gate() {
     let folder = tempfile::tempdir().unwrap();
     let data = crate::support::small_data(folder.path(), 200);
     let out = folder.path().join("out");
-    let fixed =
-        ["bench", "models/fashion-mlp.onnx", "--processes", "2", "--window", "10ms", "--disturbance", "100%", "--quiet", "--accuracy"];
+    let fixed = [
+        "bench",
+        "--engine",
+        "tract",
+        "models/fashion-mlp.onnx",
+        "--processes",
+        "2",
+        "--window",
+        "10ms",
+        "--disturbance",
+        "100%",
+        "--quiet",
+        "--accuracy",
+    ];
     let more = ["--data", data.to_str().unwrap(), "--out", out.to_str().unwrap(), "--json"];
     let row = joulefront(&[&fixed[..], &more].concat()).json()["results"][0].clone();
     assert!(row["accuracy"].as_f64().unwrap() > 0.8 && row["accuracy_lo"].as_f64() < row["accuracy"].as_f64());

@@ -87,8 +87,12 @@ fn on_engine(engine: &str, model: &Model, x: &Tensor) -> joulefront::Result<Vec<
 
 /// Part of the reason why an engine refuses a form that it is offered.
 fn refused_by(engine: &str, form: Form, granularity: WeightGranularity) -> Option<&'static str> {
-    (engine == "tract" && form == Form::DequantizeLinear && granularity == WeightGranularity::Block32)
-        .then_some("blocked `DequantizeLinear`")
+    let blocks = form == Form::DequantizeLinear && granularity == WeightGranularity::Block32;
+    match engine {
+        "tract" if blocks => Some("blocked `DequantizeLinear`"),
+        "rten" if blocks => Some(""),
+        _ => None,
+    }
 }
 
 /// How far an engine's answers to a form may be from the reference execution's, as a share of the largest.
@@ -119,7 +123,7 @@ fn every_form_of_every_shipped_model_is_the_canonical_model() {
                 let outputs = run(&low.model, &x);
                 let far = distance(&outputs, &reference);
                 assert!(far <= allowed(form, recipe.3), "{what}: the outputs differ by {far}");
-                for engine in ["tract"].into_iter().filter(|e| forms(e).contains(&form)) {
+                for engine in ["tract", "rten"].into_iter().filter(|e| forms(e).contains(&form)) {
                     match (on_engine(engine, &low.model, &x), refused_by(engine, form, recipe.2)) {
                         (Ok(answers), None) => {
                             let far = distance(&answers, &outputs);
@@ -404,7 +408,7 @@ fn the_judge_and_tract_run_what_the_reference_execution_runs() {
         for (form, model, outputs, bounds) in check(&case).unwrap() {
             let name: &'static str = Box::leak(format!("{index}_{form}").into_boxed_str());
             let size = build(&case).product;
-            for engine in ["tract"].into_iter().filter(|e| forms(e).contains(&form)) {
+            for engine in ["tract", "rten"].into_iter().filter(|e| forms(e).contains(&form)) {
                 let answers = match on_engine(engine, &model, &x) {
                     Ok(answers) => answers,
                     Err(e) => {

@@ -31,7 +31,7 @@ fn server() -> Ticking {
     Ticker::default().start_zones(&zones, |t| POWER * Seconds::from(t)).unwrap()
 }
 
-const BENCH: [&str; 9] = ["bench", MODEL, "--processes", "2", "--window", "1s", "--disturbance", "100%", "--json"];
+const BENCH: [&str; 11] = ["bench", "--engine", "tract", MODEL, "--processes", "2", "--window", "1s", "--disturbance", "100%", "--json"];
 
 /// Energy per inference times inferences per second are the watts. The truth may be behind by as long as the ticking thread was
 /// kept waiting, at both edges of a window.
@@ -77,7 +77,8 @@ fn a_servers_watts_come_back_at_the_default_path() {
 #[test]
 fn counters_that_vanish_in_the_middle_leave_no_figure() {
     let sim = Ticker::default().start(|t| Watts(50.0) * Seconds::from(t)).unwrap();
-    let args = ["bench", MODEL, "--processes", "2", "--window", "100ms", "--disturbance", "100%", "--json", "--sysfs-root"];
+    let args =
+        ["bench", "--engine", "tract", MODEL, "--processes", "2", "--window", "100ms", "--disturbance", "100%", "--json", "--sysfs-root"];
     let child = Command::new(env!("CARGO_BIN_EXE_joulefront"))
         .args(args)
         .arg(sim.root())
@@ -164,7 +165,21 @@ fn a_profile_that_was_fitted_to_a_counter_gives_its_power_back() {
     assert!(range.contains(&truth), "{truth} J is not in {range:?}; {profile:?}");
 
     // The command line takes it, and says what it is.
-    let args = ["bench", MODEL, "--processes", "2", "--window", "50ms", "--disturbance", "100%", "--json", "--meter", "estimate"];
+    let args = [
+        "bench",
+        "--engine",
+        "tract",
+        MODEL,
+        "--processes",
+        "2",
+        "--window",
+        "50ms",
+        "--disturbance",
+        "100%",
+        "--json",
+        "--meter",
+        "estimate",
+    ];
     let row = joulefront(&[&args[..], &["--power-profile", file]].concat()).json()["results"][0].clone();
     assert_eq!((&row["energy_kind"], &row["energy_scope"]), (&"simulated".into(), &"process_share".into()));
     assert!(row["energy_meter"].as_str().unwrap().starts_with("estimate:"), "{row}");
@@ -234,7 +249,21 @@ fn a_board_a_battery_and_an_external_meter() {
     ];
     write(folder.path(), &rails);
     let bench = |more: &[&str]| {
-        let args = ["bench", MODEL, "--processes", "2", "--window", "50ms", "--disturbance", "100%", "--json", "--sysfs-root", root];
+        let args = [
+            "bench",
+            "--engine",
+            "tract",
+            MODEL,
+            "--processes",
+            "2",
+            "--window",
+            "50ms",
+            "--disturbance",
+            "100%",
+            "--json",
+            "--sysfs-root",
+            root,
+        ];
         joulefront(&[&args[..], more].concat())
     };
     // Sampled power needs windows of ten seconds: what the meter is will do here, its integrals are tested in the library.

@@ -2,7 +2,8 @@
 
 use super::super::inputs::ModelFile;
 use super::super::progress::{Bar, on_ctrl_c};
-use super::{Args, Case, Global};
+use super::cases::{Case, split_name};
+use super::{Args, Global};
 use crate::data::Dataset;
 use crate::engine::{self, Predict, predict};
 use crate::gate::{self, Accuracy, CaseKey, RUN_SCHEMA_VERSION, Run};
@@ -55,7 +56,7 @@ fn inputs(args: &Args) -> Result<String> {
     Ok(match &args.data {
         Some(folder) => {
             let data = Dataset::open(folder)?;
-            let split = super::split_name(&data);
+            let split = split_name(&data);
             format!("{} `{split}`, sha256 {}{shapes}", data.name(), data.split_digest(split)?)
         }
         None => format!("made up, seed {}{shapes}", args.seed),
@@ -66,7 +67,7 @@ fn inputs(args: &Args) -> Result<String> {
 pub(super) fn accuracies(args: &Args, global: &Global, files: &[ModelFile], cases: &[Case]) -> Result<Vec<Option<Accuracy>>> {
     let (true, Some(folder)) = (args.accuracy, &args.data) else { return Ok(vec![None; cases.len()]) };
     let data = Dataset::open(folder)?;
-    let name = super::split_name(&data);
+    let name = split_name(&data);
     let split = data.split(name)?;
     let labels = split.labels().ok_or_else(|| {
         Error::bad_input(format!("the split `{name}` has no labels, so there is no accuracy"))

@@ -112,6 +112,8 @@ fn an_interrupted_bench_leaves_no_run() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_joulefront"));
     command.args([
         "bench",
+        "--engine",
+        "tract",
         "models/fashion-mlp.onnx",
         "--processes",
         "500",
