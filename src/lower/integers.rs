@@ -79,12 +79,22 @@ pub(super) fn fixed(draft: &mut Draft<'_>, layer: &Coded) -> Result<std::result:
     Ok(Ok(format!("{} weights and int8 activations, MatMulInteger", layer.code)))
 }
 
-/// A product that integer kernels can add up: its scales leave the sum over the inputs alone.
+/// True for a product that has zero points in its weights in the forms of this module too.
+///
+/// # Errors
+/// A constant cannot be decoded.
+pub(super) fn keeps_zero_points(draft: &mut Draft<'_>, layer: &Coded) -> Result<bool> {
+    let product = Product::read(draft, layer)?.and_then(fits);
+    Ok(product.is_ok_and(|product| !product.weights.zeros.is_empty()))
+}
+
+/// A product that integer kernels can add up: its scales leave the sum over the inputs alone. Its weights lose their zero points where
+/// they can: kernels have less to do, and rten 0.27 forgets them when it packs weights beforehand.
 fn fits(product: Product) -> std::result::Result<Product, Refused> {
     match product.weights.sharing {
         Sharing::Block(_) => Err("its weights have several scales along its inputs".into()),
         _ if product.weights.k > MOST_INPUTS => Err(format!("it adds up more than {MOST_INPUTS} products")),
-        _ => Ok(product),
+        _ => Ok(Product { weights: product.weights.centred(), ..product }),
     }
 }
 

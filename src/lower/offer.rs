@@ -3,6 +3,7 @@
 use super::Form;
 use super::coded::{self, Found};
 use super::draft::Draft;
+use super::integers::keeps_zero_points;
 use crate::Result;
 use crate::model::{Format, Granularity};
 use crate::onnx::Model;
@@ -31,18 +32,22 @@ pub fn forms(engine: &str) -> &'static [Form] {
 /// # Errors
 /// Encodings are not valid.
 pub fn suggested(engine: &str, model: &Model) -> Result<Form> {
-    let draft = Draft::new(model)?;
+    let mut draft = Draft::new(model)?;
     let found = coded::find(&draft)?;
     let coded: Vec<_> = found.iter().filter_map(|l| if let Found::Coded(c) = l { Some(c) } else { None }).collect();
     let products = || coded.iter().filter(|c| matches!(c.operator.as_str(), "Gemm" | "MatMul"));
     let all_few = || products().all(|c| matches!(c.format, Format::Integer { bits, .. } if bits <= 4));
     let with_activations = coded.iter().any(|c| draft.activation(c.node).is_some());
+    let forgotten = engine == "rten"
+        && coded.iter().try_fold(false, |any, layer| Ok::<_, crate::Error>(any || keeps_zero_points(&mut draft, layer)?))?;
     Ok(match engine {
         _ if coded.is_empty() => Form::Float,
         "ort" if with_activations => Form::Qdq,
         // Where there is no product of matrices, packed or integer weights have no place.
         _ if products().next().is_none() => Form::Float,
         "rten" | "ort" if all_few() => Form::NBits,
+        // rten forgets zero points of packed weights.
+        "rten" if forgotten => Form::DequantizeLinear,
         "rten" | "ort" => Form::Dynamic,
         // tract has no DequantizeLinear in blocks. All others it folds when it loads them: as fast as float32, and a smaller file.
         _ if coded.iter().any(|c| matches!(c.encoding.granularity(), Granularity::Block { .. })) => Form::Float,

@@ -146,6 +146,26 @@ impl Matrix {
         Ok(Ok(matrix))
     }
 
+    /// The same numbers with zero points of 0, where the integers stay within eight bits.
+    pub(super) fn centred(self) -> Matrix {
+        let zero = |at: usize| self.zeros.get(self.group(at)).copied().unwrap_or(0);
+        let levels: Option<Vec<i8>> = self.levels.iter().enumerate().map(|(at, &level)| level.checked_sub(zero(at))).collect();
+        match levels {
+            Some(levels) => Matrix { levels, zeros: Vec::new(), ..self },
+            None => self,
+        }
+    }
+
+    /// Which scale belongs to the weight at a place in [`Matrix::levels`].
+    fn group(&self, at: usize) -> usize {
+        let (row, column) = (at / self.k.max(1), at % self.k.max(1));
+        match self.sharing {
+            Sharing::All => 0,
+            Sharing::Output => row,
+            Sharing::Block(size) => row * self.k.div_ceil(size) + column / size,
+        }
+    }
+
     /// [K, N], as MatMul reads it.
     pub(super) fn inputs_first(&self) -> Vec<i8> {
         transposed(&self.levels, self.n)
@@ -161,6 +181,22 @@ fn transposed<T: Copy>(values: &[T], rows: usize) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zero_points_go_into_integers_that_have_room_for_them() {
+        let of = |levels: [i8; 4], zeros: [i8; 2]| Matrix {
+            k: 2,
+            n: 2,
+            levels: levels.to_vec(),
+            scales: vec![1.0, 2.0],
+            zeros: zeros.to_vec(),
+            sharing: Sharing::Output,
+        };
+        let centred = of([-120, 3, 4, 5], [8, -3]).centred();
+        assert_eq!((centred.levels, centred.zeros), (vec![-128, -5, 7, 8], vec![]));
+        // All or nothing: the layer has zero points, or none.
+        assert_eq!(of([-121, 3, 4, 5], [8, -3]).centred(), of([-121, 3, 4, 5], [8, -3]));
+    }
 
     #[test]
     fn transposing_twice_gives_the_same() {

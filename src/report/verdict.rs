@@ -120,7 +120,10 @@ mod tests {
     /// The reference and one int8 variant.
     fn pair(drop: f64, half: f64, ratio: f64) -> Vec<Trial> {
         let mut v = done(1, configuration("w8a8", "--weight-bits 8", "ort"), 0.9, ratio, 90_000);
-        set(&mut v, |r| r.accuracy_drop_points = Some(around(drop, half)));
+        set(&mut v, |r| {
+            r.accuracy_drop_points = Some(around(drop, half));
+            r.energy_ratio_engine = None;
+        });
         vec![done(0, configuration("original", "", "tract"), 0.921, 1.0, 312_000), v]
     }
 

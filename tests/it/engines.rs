@@ -3,7 +3,7 @@
 use crate::pruning::{distance, run};
 use crate::support::{joulefront, model, ran, repository, skipped, uniform};
 use joulefront::ErrorKind;
-use joulefront::engine::{Engine, LoadOptions, all};
+use joulefront::engine::{Engine, LoadOptions, all, by_name};
 use joulefront::model::Facts;
 use joulefront::onnx::{Attributes, Model, pb};
 use joulefront::runner::{Job, MemoryLimit, Program, Runner, find};
@@ -185,18 +185,30 @@ fn an_allocation_beyond_the_limit_ends_one_child_and_says_so() {
     }
 }
 
+/// ONNX Runtime's library, where there is one.
+pub(crate) fn onnx_runtime() -> Option<PathBuf> {
+    let found = find(&program(), by_name("ort").unwrap());
+    match found {
+        Ok(found) => found.library,
+        Err(why) => {
+            skipped(&format!("ONNX Runtime: {why}"));
+            None
+        }
+    }
+}
+
 /// A shared library with ONNX Runtime's entry point, of the version `1.minor.0`, which does `body` when it is asked for its functions.
 pub(crate) fn library(folder: &Path, name: &str, minor: u32, body: &str) -> Option<PathBuf> {
     let (source, file) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
     let code = format!(
-        "#include <signal.h>\n#include <stdlib.h>\n#include <stddef.h>\n#include <unistd.h>\n\
+        "#include <signal.h>\n#include <stdlib.h>\n#include <stddef.h>\n#include <unistd.h>\n#include <dlfcn.h>\n\
          static const void *api(unsigned v) {{ (void)v; {body}; return NULL; }}\n\
          static const char *version(void) {{ return \"1.{minor}.0\"; }}\n\
          static const struct {{ const void *(*a)(unsigned); const char *(*v)(void); }} base = {{ api, version }};\n\
          const void *OrtGetApiBase(void) {{ return &base; }}\n"
     );
     std::fs::write(&source, code).unwrap();
-    match Command::new("cc").args(["-shared", "-fPIC", "-O0", "-o"]).arg(&file).arg(&source).status() {
+    match Command::new("cc").args(["-shared", "-fPIC", "-O0", "-o"]).arg(&file).arg(&source).arg("-ldl").status() {
         Ok(status) if status.success() => Some(file),
         _ => {
             skipped("there is no C compiler `cc`");

@@ -64,7 +64,7 @@ fn every_trial_has_one_mark_and_a_cross() {
 #[test]
 fn of_a_large_front_some_are_named_the_recommended_one_among_them() {
     let all: Vec<_> = (0..60)
-        .map(|i| done(i, configuration("w8a8", "--weight-bits 8", "ort"), 0.921 - 0.0001 * i as f64, 1.0 - 0.01 * i as f64, 9))
+        .map(|i| done(i, configuration("w8a8", "--weight-bits 8", "tract"), 0.921 - 0.0001 * i as f64, 1.0 - 0.01 * i as f64, 9))
         .collect();
     let report = with(all);
     let (front, engines) = (report.front().unwrap(), Engines::of(&report));
