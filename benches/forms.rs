@@ -16,6 +16,7 @@ use joulefront::onnx::Model;
 use joulefront::recipe::{Recipe, Step, WeightGranularity};
 use joulefront::runner::{Program, find};
 use joulefront::screen::{Pays, Probe, Suspect, check, classes, forms_of, in_form};
+use joulefront::tensor::Tensor;
 use joulefront::units::Seconds;
 use joulefront::{Error, Result, atomic};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ struct Bench<'a> {
     folder: &'a Path,
     probe: Probe,
     calibration: Calibration,
+    samples: Arc<Vec<Tensor>>,
 }
 
 fn main() -> Result<()> {
@@ -60,6 +62,7 @@ fn main() -> Result<()> {
         program: &program,
         folder: folder.path(),
         probe: Probe { names: vec!["input".into()], inputs: vec![test.batch(0..test.len())?], labels: test.labels().map(<[u32]>::to_vec) },
+        samples: Arc::new(vec![test.batch(0..ROTATION)?]),
         calibration: Calibration::new("input", &calibration.batch(0..CALIBRATION.min(calibration.len()))?)?,
     };
     println!("{} test images; 95 % intervals that hold together for a model on an engine; energy estimated from CPU time", test.len());
@@ -121,14 +124,12 @@ impl Bench<'_> {
     /// What one engine makes of the forms; the first is the original.
     fn rows(&self, name: &str, engine: &str, formed: &[&Formed]) -> Result<()> {
         let options = LoadOptions::default();
-        let samples = self.probe.inputs.iter().map(|t| joulefront::model::eval::part(t, 0, 0, ROTATION)).collect::<Result<_>>()?;
-        let samples = Arc::new(samples);
         let subject = |f: &&Formed| Subject {
             label: f.form.to_string(),
             model: f.path.clone(),
             engine: engine.to_owned(),
             options: options.clone(),
-            samples: Arc::clone(&samples),
+            samples: Arc::clone(&self.samples),
         };
         let subjects: Vec<Subject> = formed.iter().map(subject).collect();
         let pairs = (1..subjects.len()).map(|i| (i, 0)).collect();
