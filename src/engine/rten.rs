@@ -122,8 +122,8 @@ impl Session for Loaded {
         outputs.into_iter().zip(&self.outputs).map(|(value, spec)| from_native(value, spec)).collect()
     }
 
-    /// rten tells the times of its nodes only in print, to the microsecond. What printing takes falls between the nodes and is found
-    /// by printing the same lines once more.
+    /// rten tells the times of its nodes only in print, to the microsecond. What printing takes falls between the nodes: the same
+    /// lines are printed once more, and their time is taken off.
     fn profile(&mut self, slot: usize, runs: u64) -> Result<Profiled> {
         if slot >= self.slots.len() {
             return Err(Error::bad_input(format!("input slot {slot} was not prepared")));
@@ -175,8 +175,8 @@ impl Loaded {
         if nodes.is_empty() {
             return Err(Error::engine("rten printed no times of its nodes"));
         }
-        let (wall_ns, within) = (raw?, nodes.iter().map(|n: &NodeTime| n.ns).sum::<u64>());
-        Ok(Profiled { wall_ns, telling_ns: printing.min(wall_ns.saturating_sub(within)), nodes })
+        let within: u64 = nodes.iter().map(|n: &NodeTime| n.ns).sum();
+        Ok(Profiled { wall_ns: raw?.saturating_sub(printing).max(within), nodes })
     }
 }
 

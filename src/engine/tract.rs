@@ -201,7 +201,7 @@ impl Session for Loaded {
             ns,
             calls,
         };
-        Ok(Profiled { wall_ns, telling_ns: 0, nodes: nodes.map(time).collect() })
+        Ok(Profiled { wall_ns, nodes: nodes.map(time).collect() })
     }
 }
 

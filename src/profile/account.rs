@@ -47,9 +47,6 @@ pub struct Whole {
     pub instrumented: Interval,
     /// What the clocks cost: the ratio of the two.
     pub overhead: Interval,
-    /// The share of the instrumented time in which the engine does nothing but tell of its nodes (print, write down); shares are of the
-    /// rest.
-    pub telling: Interval,
     /// Fresh processes.
     pub processes: usize,
     /// Runs with clocks, all processes together.
@@ -86,7 +83,7 @@ pub struct Row {
     pub engine_nodes: Vec<String>,
     /// Seconds of a run with clocks; `None` when the engine has no node that bears the name.
     pub time: Option<Interval>,
-    /// Share of the instrumented whole, without what the engine took to tell of its nodes.
+    /// Share of the instrumented whole.
     pub share: Option<Interval>,
     /// Work.
     pub cost: Cost,
@@ -194,7 +191,6 @@ impl Whole {
             plain: times.plain().ok_or_else(too_few)?,
             instrumented: times.instrumented().ok_or_else(too_few)?,
             overhead: times.overhead().ok_or_else(too_few)?,
-            telling: times.telling().ok_or_else(too_few)?,
             processes: times.processes.len(),
             runs: times.processes.iter().map(|p| p.instrumented.0).sum(),
         })
@@ -225,7 +221,7 @@ impl Profile {
         }
     }
 
-    /// The sum of the rows that are nodes, over the instrumented whole without the telling: 1 less what lies between them.
+    /// The sum of the rows that are nodes, over the instrumented whole: 1 less what lies between them.
     pub fn accounted(&self) -> f64 {
         let nodes = self.rows.iter().filter(|r| !r.engine_nodes.is_empty());
         nodes.filter_map(|r| r.share).map(|s| s.value).sum()

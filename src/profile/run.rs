@@ -279,7 +279,7 @@ mod tests {
             engine_version: String::new(),
             threads: 1,
             batch: 1,
-            whole: Whole { plain: time, instrumented: time, overhead: exactly(1.0), telling: exactly(0.0), processes: 5, runs: 1 },
+            whole: Whole { plain: time, instrumented: time, overhead: exactly(1.0), processes: 5, runs: 1 },
             energy: measured.energy.as_ref().map(|e| Energy::of_run(e, 1)),
             peak: Peak { flops: 1.0, bytes_per_s: 1.0, working_set: 1, threads: 1 },
             rows: ["a", "b", "c"].iter().zip(SHARES).map(|(name, share)| row(name, share)).collect(),

@@ -11,8 +11,6 @@ pub struct Process {
     pub plain: (u64, Seconds),
     /// Runs with them, and what they took.
     pub instrumented: (u64, Seconds),
-    /// Of these, what the engine took between its nodes to tell of them.
-    pub telling: Seconds,
     /// Nanoseconds of each node in these, by the place in [`Times::nodes`].
     ns: Vec<u64>,
 }
@@ -28,18 +26,10 @@ pub struct Times {
     pub held_up: u64,
 }
 
-impl Process {
-    /// Seconds of the runs with clocks without the telling.
-    fn untold(&self) -> f64 {
-        self.instrumented.1.0 - self.telling.0
-    }
-}
-
 impl Times {
     /// Adds a process: `plain` runs and their time, and `runs` runs with a clock at each node.
     pub fn add(&mut self, plain: (u64, Seconds), profiled: Profiled, runs: u64) {
         let instrumented = (runs, Seconds(profiled.wall_ns as f64 * 1e-9));
-        let telling = Seconds(profiled.telling_ns as f64 * 1e-9);
         // An engine may optimise otherwise in another process; nodes are told apart by name, operator and occurrence.
         let mut ns = vec![0; self.nodes.len()];
         let mut taken = vec![false; self.nodes.len()];
@@ -60,7 +50,7 @@ impl Times {
                 }
             }
         }
-        self.processes.push(Process { plain, instrumented, telling, ns });
+        self.processes.push(Process { plain, instrumented, ns });
     }
 
     /// Time of a run without the clocks, seconds; `None` with fewer than two processes.
@@ -68,7 +58,7 @@ impl Times {
         per_run(self.processes.iter().map(|p| (p.plain.1.0, p.plain.0 as f64)))
     }
 
-    /// Time of a run with them, seconds, what the engine takes to tell of its nodes included.
+    /// Time of a run with them, seconds.
     pub fn instrumented(&self) -> Option<Interval> {
         per_run(self.processes.iter().map(|p| (p.instrumented.1.0, p.instrumented.0 as f64)))
     }
@@ -79,24 +69,19 @@ impl Times {
         log_ratio(&self.processes.iter().map(|p| each(p.instrumented) / each(p.plain)).collect::<Vec<_>>())
     }
 
-    /// The share of the runs with clocks in which the engine did nothing but tell of its nodes.
-    pub fn telling(&self) -> Option<Interval> {
-        per_run(self.processes.iter().map(|p| (p.telling.0, p.instrumented.1.0)))
-    }
-
-    /// Time of `nodes` (places in [`Times::nodes`]) in a run with the clocks, seconds, and their share of it without the telling.
+    /// Time of `nodes` (places in [`Times::nodes`]) in a run with the clocks, seconds, and their share of it.
     pub fn of(&self, nodes: &[usize]) -> Option<(Interval, Interval)> {
         self.summed(|p| nodes.iter().filter_map(|&n| p.ns.get(n)).sum::<u64>() as f64 * 1e-9)
     }
 
     /// The same of what lies between the nodes: inputs handed over, outputs taken, what the engine does besides.
     pub fn between(&self) -> Option<(Interval, Interval)> {
-        self.summed(|p| p.untold() - p.ns.iter().sum::<u64>() as f64 * 1e-9)
+        self.summed(|p| p.instrumented.1.0 - p.ns.iter().sum::<u64>() as f64 * 1e-9)
     }
 
     fn summed(&self, seconds: impl Fn(&Process) -> f64) -> Option<(Interval, Interval)> {
         let time = per_run(self.processes.iter().map(|p| (seconds(p), p.instrumented.0 as f64)))?;
-        let share = per_run(self.processes.iter().map(|p| (seconds(p), p.untold())))?;
+        let share = per_run(self.processes.iter().map(|p| (seconds(p), p.instrumented.1.0)))?;
         Some((time, share))
     }
 }
@@ -110,24 +95,23 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
 
-    fn profiled(wall_ns: u64, telling_ns: u64, nodes: &[(&str, u64)]) -> Profiled {
+    fn profiled(wall_ns: u64, nodes: &[(&str, u64)]) -> Profiled {
         let node = |&(name, ns): &(&str, u64)| NodeTime { name: name.into(), operator: "Conv".into(), ns, calls: 10 };
-        Profiled { wall_ns, telling_ns, nodes: nodes.iter().map(node).collect() }
+        Profiled { wall_ns, nodes: nodes.iter().map(node).collect() }
     }
 
     #[test]
     fn shares_and_what_lies_between_add_up_to_one() {
         let mut times = Times::default();
-        times.add((10, Seconds(900e-9)), profiled(1000, 50, &[("a", 600), ("b", 300)]), 10);
+        times.add((10, Seconds(900e-9)), profiled(1000, &[("a", 600), ("b", 300)]), 10);
         // In another order, with a node twice and one more: each is found.
-        times.add((10, Seconds(1100e-9)), profiled(1200, 70, &[("b", 300), ("a", 700), ("a", 100)]), 10);
+        times.add((10, Seconds(1100e-9)), profiled(1200, &[("b", 300), ("a", 700), ("a", 100)]), 10);
         assert_eq!(times.nodes.iter().map(|n| (n.name.as_str(), n.ns)).collect::<Vec<_>>(), [("a", 1300), ("b", 600), ("a", 100)]);
         assert!((times.plain().unwrap().value - 100e-9).abs() < 1e-18);
         assert!((times.instrumented().unwrap().value - 110e-9).abs() < 1e-18);
         assert!((times.overhead().unwrap().value - (1000.0f64 / 900.0 * 1200.0 / 1100.0).sqrt()).abs() < 1e-9);
         let (time, share) = times.of(&[0, 2]).unwrap();
-        assert!((time.value - 70e-9).abs() < 1e-18 && (share.value - 1400.0 / 2080.0).abs() < 1e-9);
-        assert!((times.telling().unwrap().value - 120.0 / 2200.0).abs() < 1e-9);
+        assert!((time.value - 70e-9).abs() < 1e-18 && (share.value - 1400.0 / 2200.0).abs() < 1e-9);
         let sum = share.value + times.of(&[1]).unwrap().1.value + times.between().unwrap().1.value;
         assert!((sum - 1.0).abs() < 1e-12, "{sum}");
         let one = Times { processes: times.processes[..1].to_vec(), ..times };

@@ -194,8 +194,8 @@ impl Loaded {
         }
         let (took_ns, cpu_ns) = (start.elapsed().as_nanos() as u64, cpu_ns().saturating_sub(cpu));
         let nodes = serde_json::to_vec(&sum.nodes).map_err(|e| Error::engine(format!("the times of nodes cannot be sent: {e}")))?;
-        let (runs, wall_ns, telling_ns) = (each * slots as u64, sum.wall_ns, sum.telling_ns);
-        Ok((Reply::Profiled { runs, wall_ns, telling_ns, took_ns, cpu_ns }, nodes))
+        let (runs, wall_ns) = (each * slots as u64, sum.wall_ns);
+        Ok((Reply::Profiled { runs, wall_ns, took_ns, cpu_ns }, nodes))
     }
 
     /// Outputs of `samples` samples, one output after the other. The last batch is filled up with its own last sample.

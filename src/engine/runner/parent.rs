@@ -313,11 +313,9 @@ impl Runner {
     pub fn profile(&mut self, runs: u64) -> Result<Clocked> {
         let (reply, nodes) = self.ask(&Request::Profile { runs }, &[])?;
         match (reply, serde_json::from_slice(&nodes)) {
-            (Reply::Profiled { runs, wall_ns, telling_ns, took_ns, cpu_ns }, Ok(nodes)) if runs > 0 => Ok(Clocked {
-                runs,
-                profiled: Profiled { wall_ns, telling_ns, nodes },
-                took: Ran { wall: seconds(took_ns), cpu: seconds(cpu_ns) },
-            }),
+            (Reply::Profiled { runs, wall_ns, took_ns, cpu_ns }, Ok(nodes)) if runs > 0 => {
+                Ok(Clocked { runs, profiled: Profiled { wall_ns, nodes }, took: Ran { wall: seconds(took_ns), cpu: seconds(cpu_ns) } })
+            }
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
         }
     }

@@ -92,7 +92,6 @@ pub(super) enum Reply {
     Profiled {
         runs: u64,
         wall_ns: u64,
-        telling_ns: u64,
         took_ns: u64,
         cpu_ns: u64,
     },

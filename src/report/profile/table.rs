@@ -93,7 +93,7 @@ fn label(row: &Row) -> String {
 fn notes(p: &Profile) -> String {
     let w = &p.whole;
     let mut out = format!(
-        "{}: clocks at {} nodes, {} processes, {} runs\n  a run with clocks takes {}, {}× ({}…{}) of one without; nodes add up to {} %\n",
+        "{}: clocks at {} nodes, {} processes, {} runs\n  a run with clocks takes {}, {}× ({}…{}) of one without; nodes add up to {} % of it\n",
         plain(&p.model),
         p.rows.iter().map(|r| r.engine_nodes.len()).sum::<usize>(),
         w.processes,
@@ -104,10 +104,6 @@ fn notes(p: &Profile) -> String {
         fixed(w.overhead.hi, 3),
         fixed(100.0 * p.accounted(), 1),
     );
-    if w.telling.value > 0.0 {
-        let share = fixed(100.0 * w.telling.value, 1);
-        out += &format!("  {share} % of a run with clocks is the engine telling of its nodes, which no share has a part in\n");
-    }
     if let Some(e) = &p.energy {
         let whole = format!("{} (meter {}, {})", e.kind.sentence(), plain(&e.meter), scope(e.scope));
         out += &format!("  energy of layers is apportioned by time from that of a run without clocks,\n    {whole}\n");
