@@ -145,15 +145,17 @@ impl Bench<'_> {
                 quantized: &formed.classes,
             };
             let checked = check(self.program, &suspect, &self.probe, Duration::from_secs(120), &AtomicBool::new(false))?;
+            // Without the name of a file that is gone by now.
+            let said = |why: &dyn std::fmt::Display| why.to_string().replace(&format!("`{}`: ", formed.path.display()), "");
             let (points, difference) = match checked {
                 Ok(c) => (format!("{:+.2}", c.loss_points.unwrap_or(f64::NAN)), format!("{:.1e}", c.difference)),
-                Err(fault) => (fault.to_string(), String::new()),
+                Err(fault) => (said(&fault), String::new()),
             };
             let ratio = |c: Option<Compared>| {
                 c.map_or_else(String::new, |c| format!("{:.2}× ({:.2}…{:.2})", c.ratio.value, c.ratio.lo, c.ratio.hi))
             };
             let (time, energy, pays) = match measured {
-                Err(e) => (e.to_string(), String::new(), String::new()),
+                Err(e) => (said(&e), String::new(), String::new()),
                 Ok(m) => match m.beside {
                     None => (m.latency.p50.to_string(), String::new(), String::new()),
                     Some(b) => (ratio(b.latency), ratio(b.energy), Pays::of(&b).to_string()),

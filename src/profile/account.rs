@@ -47,6 +47,10 @@ pub struct Whole {
     pub instrumented: Interval,
     /// What the clocks cost: the ratio of the two.
     pub overhead: Interval,
+    /// Of a run of next to nothing on the same engine.
+    pub empty: Interval,
+    /// What reading the clock takes within a node, each time that it runs; taken off the nodes' times.
+    pub clock: Interval,
     /// Fresh processes.
     pub processes: usize,
     /// Runs with clocks, all processes together.
@@ -81,9 +85,9 @@ pub struct Row {
     pub nodes: Vec<usize>,
     /// Names of the engine's nodes.
     pub engine_nodes: Vec<String>,
-    /// Seconds of a run with clocks; `None` when the engine has no node that bears the name.
+    /// Seconds of a run, without those of clocks; `None` when the engine has no node that bears the name.
     pub time: Option<Interval>,
-    /// Share of the instrumented whole.
+    /// Share of a run without clocks.
     pub share: Option<Interval>,
     /// Work.
     pub cost: Cost,
@@ -98,7 +102,7 @@ pub struct Row {
 /// A layer extracted and measured alone, beside what was apportioned to it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// Joules of a run of the layer alone.
+    /// Joules of a run of the layer alone, less those of a run of next to nothing.
     pub alone: Interval,
     /// Apportioned over alone: 1 where apportioning is right.
     pub ratio: f64,
@@ -113,7 +117,11 @@ pub(super) const CHECKED_FROM: f64 = 0.05;
 const BETWEEN: &str = "between nodes";
 
 impl Check {
-    pub(super) fn new(apportioned: Interval, alone: Interval) -> Check {
+    /// `alone` and `empty`: joules of a run of the layer alone, and of one of next to nothing.
+    pub(super) fn new(apportioned: Interval, alone: Interval, empty: Interval) -> Check {
+        let side = |end: fn(&Interval) -> f64| (end(&alone) - alone.value).hypot(end(&empty) - empty.value);
+        let value = alone.value - empty.value;
+        let alone = Interval { value, lo: value - side(|i| i.lo), hi: value + side(|i| i.hi) };
         Check { alone, ratio: apportioned.value / alone.value }
     }
 
@@ -191,6 +199,8 @@ impl Whole {
             plain: times.plain().ok_or_else(too_few)?,
             instrumented: times.instrumented().ok_or_else(too_few)?,
             overhead: times.overhead().ok_or_else(too_few)?,
+            empty: times.empty().ok_or_else(too_few)?,
+            clock: times.clock().ok_or_else(too_few)?,
             processes: times.processes.len(),
             runs: times.processes.iter().map(|p| p.instrumented.0).sum(),
         })
@@ -213,7 +223,7 @@ impl Energy {
 }
 
 impl Profile {
-    /// Divides the energy of the uninstrumented whole by the rows' shares of the instrumented time.
+    /// Divides the energy of the uninstrumented whole by the rows' shares of its time.
     pub(super) fn apportion(&mut self) {
         let Some(energy) = &self.energy else { return };
         for row in &mut self.rows {
@@ -221,7 +231,7 @@ impl Profile {
         }
     }
 
-    /// The sum of the rows that are nodes, over the instrumented whole: 1 less what lies between them.
+    /// The sum of the rows that are nodes, over the whole: 1 less what lies between them.
     pub fn accounted(&self) -> f64 {
         let nodes = self.rows.iter().filter(|r| !r.engine_nodes.is_empty());
         nodes.filter_map(|r| r.share).map(|s| s.value).sum()
@@ -262,7 +272,7 @@ mod tests {
     fn a_check_holds_within_a_fifth() {
         let exactly = |value| Interval { value, lo: value, hi: value };
         for (apportioned, alone, holds) in [(1.0, 1.0, true), (1.19, 1.0, true), (1.21, 1.0, false), (0.79, 1.0, false)] {
-            assert_eq!(Check::new(exactly(apportioned), exactly(alone)).holds(), holds, "{apportioned}");
+            assert_eq!(Check::new(exactly(apportioned), exactly(alone), exactly(0.0)).holds(), holds, "{apportioned}");
         }
     }
 }

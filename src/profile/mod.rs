@@ -11,6 +11,7 @@
 
 mod account;
 mod cost;
+mod empty;
 mod extracted;
 mod mapping;
 mod roof;

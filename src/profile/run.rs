@@ -1,6 +1,7 @@
 //! Runs what a profile is made of: processes with clocks, then the protocol on the whole and, to check, on layers alone.
 
 use super::account::{Basis, Check, Energy, Profile, Row, Whole};
+use super::empty::empty;
 use super::extracted::extracted;
 use super::times::Times;
 use crate::energy::Meter;
@@ -9,6 +10,7 @@ use crate::measure::{self, Machine, Measurement, Phase, Progress, Subject, measu
 use crate::model::{Dims, Facts, Graph, Layer, layers};
 use crate::onnx::Model;
 use crate::runner::{Clocked, Program, Ran, Runner, find};
+use crate::stats::Interval;
 use crate::sys::peak::Peak;
 use crate::units::Seconds;
 use crate::{Error, ErrorKind, Result};
@@ -102,12 +104,16 @@ fn clocked(
     plan: &measure::Plan,
     progress: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<Vec<(Times, Peak)>> {
-    let subjects: Vec<Subject> = targets.iter().map(|t| t.subject.clone()).collect();
+    let folder = tempfile::tempdir().map_err(|e| Error::write(std::env::temp_dir(), e))?;
+    let mut subjects: Vec<Subject> = targets.iter().map(|t| t.subject.clone()).collect();
+    for target in targets {
+        subjects.push(empty(target.subject, folder.path())?);
+    }
     let machine = Machine::new(program, &subjects, plan);
     let mut found: Vec<(Times, Option<Peak>)> = targets.iter().map(|_| (Times::default(), None)).collect();
     let total = (plan.processes * targets.len()) as u64;
     for round in 0..plan.processes {
-        for (index, subject) in subjects.iter().enumerate() {
+        for (index, subject) in subjects[..targets.len()].iter().enumerate() {
             if plan.cancel.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted while profiling"));
             }
@@ -133,7 +139,7 @@ fn clocked(
                 }
             }
             times.held_up += windows.held_up;
-            times.add((runs * plan.blocks.max(1) as u64, plain), clocked, counted);
+            times.add((runs * plan.blocks.max(1) as u64, plain), nothing(&machine, targets.len() + index, plan)?, clocked, counted);
             let now = runner.peak(subject.options.threads, read[index].basis().working_set())?;
             // What disturbs makes it slower: the best of all processes.
             let best = peak.get_or_insert(now);
@@ -141,6 +147,14 @@ fn clocked(
         }
     }
     found.into_iter().map(|(times, peak)| Ok((times, peak.ok_or_else(|| Error::bad_input("nothing was profiled"))?))).collect()
+}
+
+/// Runs of next to nothing in a process of their own, and what they took.
+fn nothing(machine: &Machine<'_>, subject: usize, plan: &measure::Plan) -> Result<(u64, Seconds)> {
+    let mut runner = machine.runner(subject, usize::MAX)?;
+    let runs = warm_up(&mut runner)?.runs(plan.window);
+    let mut windows = Windows { runner: &mut runner, runs, plan, threads: 1, held_up: 0 };
+    Ok((runs, windows.undisturbed(&mut |runner, runs| runner.run(runs), &|ran: &Ran| *ran)?.wall))
 }
 
 /// What to say where others held the model up.
@@ -193,8 +207,8 @@ fn measured(
 ) -> Result<()> {
     let folder = tempfile::tempdir().map_err(|e| Error::write(std::env::temp_dir(), e))?;
     let mut subjects: Vec<Subject> = targets.iter().map(|t| t.subject.clone()).collect();
-    // For each layer that is measured alone: which profile, which row.
-    let mut places: Vec<(usize, usize)> = Vec::new();
+    // For each layer that is measured alone: which profile, which row. Before those of a profile, a run of nothing.
+    let mut places: Vec<(usize, Option<usize>)> = Vec::new();
     for (number, (target, read)) in targets.iter().zip(read).enumerate().filter(|_| plan.verify) {
         let own = folder.path().join(number.to_string());
         std::fs::create_dir(&own).map_err(|e| Error::write(&own, e))?;
@@ -202,7 +216,9 @@ fn measured(
         let runs = rotation(&target.subject.samples, &specs)?;
         let (parts, refused) = extracted(target, &read.facts, &profiles[number].rows, &runs, &own)?;
         profiles[number].warnings.extend(refused);
-        places.extend(parts.iter().map(|p| (number, p.row)));
+        places.push((number, None));
+        subjects.push(empty(target.subject, &own)?);
+        places.extend(parts.iter().map(|p| (number, Some(p.row))));
         subjects.extend(parts.into_iter().map(|p| p.subject));
     }
     let mut results = measure(program, &subjects, meter, &plan.measure, progress)?.into_iter();
@@ -212,9 +228,14 @@ fn measured(
         profile.warnings.extend(whole.warnings);
         profile.apportion();
     }
+    let mut nothing = Err(Error::environment("a run of nothing was not measured"));
     for ((number, row), result) in places.into_iter().zip(results) {
+        let Some(row) = row else {
+            nothing = energy(result, 1);
+            continue;
+        };
         let batch = profiles[number].batch;
-        match alone(result, &profiles[number].rows[row], batch) {
+        match alone(energy(result, batch), &profiles[number].rows[row], &nothing) {
             Ok(check) => profiles[number].rows[row].check = Some(check),
             Err(e) => {
                 let line = format!("`{}` is not checked: {e}", profiles[number].rows[row].name);
@@ -225,11 +246,16 @@ fn measured(
     Ok(())
 }
 
-fn alone(result: Result<Measurement>, row: &Row, batch: usize) -> Result<Check> {
-    let measured = result?;
-    let energy = measured.energy.ok_or_else(|| Error::environment("no window of it was valid"))?;
+/// Joules of a run.
+fn energy(result: Result<Measurement>, batch: usize) -> Result<Interval> {
+    let energy = result?.energy.ok_or_else(|| Error::environment("no window of it was valid"))?;
+    Ok(Energy::of_run(&energy, batch).run)
+}
+
+fn alone(layer: Result<Interval>, row: &Row, nothing: &Result<Interval>) -> Result<Check> {
+    let nothing = nothing.as_ref().map_err(|e| Error::environment(format!("a run of nothing is not known: {e}")))?;
     let apportioned = row.energy.ok_or_else(|| Error::environment("the whole has no energy"))?;
-    Ok(Check::new(apportioned, Energy::of_run(&energy, batch).run))
+    Ok(Check::new(apportioned, layer?, *nothing))
 }
 
 #[cfg(test)]
@@ -239,7 +265,6 @@ mod tests {
     use crate::energy::Kind;
     use crate::measure::simulation::{Machine as Virtual, Truth, simulate};
     use crate::profile::Cost;
-    use crate::stats::Interval;
     use crate::units::Joules;
 
     fn exactly(value: f64) -> Interval {
@@ -279,7 +304,15 @@ mod tests {
             engine_version: String::new(),
             threads: 1,
             batch: 1,
-            whole: Whole { plain: time, instrumented: time, overhead: exactly(1.0), processes: 5, runs: 1 },
+            whole: Whole {
+                plain: time,
+                instrumented: time,
+                overhead: exactly(1.0),
+                empty: exactly(0.0),
+                clock: exactly(0.0),
+                processes: 5,
+                runs: 1,
+            },
             energy: measured.energy.as_ref().map(|e| Energy::of_run(e, 1)),
             peak: Peak { flops: 1.0, bytes_per_s: 1.0, working_set: 1, threads: 1 },
             rows: ["a", "b", "c"].iter().zip(SHARES).map(|(name, share)| row(name, share)).collect(),
@@ -287,7 +320,7 @@ mod tests {
         };
         profile.apportion();
         for (i, result) in results.enumerate() {
-            profile.rows[i].check = Some(alone(result, &profile.rows[i], 1).unwrap());
+            profile.rows[i].check = Some(alone(energy(result, 1), &profile.rows[i], &Ok(exactly(0.0))).unwrap());
         }
         profile
     }

@@ -27,6 +27,18 @@ impl Budget {
     }
 }
 
+impl Budget {
+    /// What recipes may spend before the best of them are run under other conditions: seven tenths, so that there is time for that. Of a
+    /// number of trials all, as every one counts.
+    pub(super) fn for_recipes(self) -> Self {
+        match self {
+            Budget::Time(limit) => Budget::Time(Seconds(0.7 * limit.0)),
+            Budget::Energy(limit) => Budget::Energy(Joules(0.7 * limit.0)),
+            Budget::Trials(limit) => Budget::Trials(limit),
+        }
+    }
+}
+
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -116,8 +116,8 @@ impl Sweep<'_> {
     }
 
     /// Runs what the study does not hold yet. Trials are stored one by one as they finish; a trial that fails is stored with
-    /// its reason and the sweep goes on. When all tasks are tried, the best of the front are run under the other conditions of the
-    /// space.
+    /// its reason and the sweep goes on. When all tasks are tried, or seven tenths of the time or energy are spent, the best of the front
+    /// are run under the other conditions of the space.
     ///
     /// # Errors
     /// [`ErrorKind::Interrupted`] when `cancel` was set: what is finished is stored. The reference fails; the study is of
@@ -133,12 +133,20 @@ impl Sweep<'_> {
         let tasks = self.config.space.tasks(&names, self.conditions(), self.config.strategy, self.config.seed);
         let bench = self.workbench(&validation)?;
         let mut walk = Walk::new(self, &bench, context, (study, meter, observe))?;
-        walk.through(&tasks)?;
-        if walk.summary.stop == Stop::Finished {
+        let mut done = walk.through(&tasks, self.budget.map(Budget::for_recipes))?;
+        let mut left = 0;
+        if !walk.is_spent(self.budget)? {
             let best = self.best(walk.study, &tasks)?;
             let more: Vec<Task> = best.iter().flat_map(|task| self.config.space.elsewhere(task)).collect();
-            walk.through(&more)?;
+            left = more.len() - walk.through(&more, self.budget)?;
+            // What is left of the budget is for recipes again.
+            done += walk.through(&tasks[done..], self.budget)?;
         }
+        left += tasks.len() - done;
+        if let Some(budget) = self.budget.filter(|_| left > 0) {
+            walk.summary.stop = Stop::Budget(budget);
+        }
+        walk.summary.left += left;
         walk.finish()
     }
 

@@ -1,5 +1,6 @@
 //! The loop of a sweep: what is there, what is dropped, what is tried, and what is kept of it.
 
+use super::budget::Budget;
 use super::front::fronts;
 use super::key::Context;
 use super::sweep::{Event, Stop, Summary, Sweep};
@@ -62,8 +63,9 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Tries `tasks` in their order, as far as the budget goes.
-    pub(super) fn through(&mut self, tasks: &[Task]) -> Result<()> {
+    /// Tries `tasks` in their order, as far as `budget` goes; returns how many came to their turn.
+    pub(super) fn through(&mut self, tasks: &[Task], budget: Option<Budget>) -> Result<usize> {
+        let mut done = tasks.len();
         for (number, task) in tasks.iter().enumerate() {
             let key = self.context.key(task, &self.sweep.engine_version(&task.engine));
             if let Some(trial) = self.study.find(&key)? {
@@ -77,10 +79,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let trials = self.study.trials()?;
-            let spent = self.spent();
-            if let Some(budget) = self.sweep.budget.filter(|b| b.is_spent(self.started.elapsed().into(), trials.len() as u64, spent)) {
-                self.summary.left += tasks.len() - number;
-                self.summary.stop = Stop::Budget(budget);
+            if self.is_spent(budget)? {
+                done = number;
                 break;
             }
             self.sweep.go_on()?;
@@ -93,8 +93,14 @@ impl<'a> Walk<'a> {
             (self.observe)(Event::Stored(&trial));
             self.tell(task, &trial);
         }
-        self.before += tasks.len();
-        Ok(())
+        self.before += done;
+        Ok(done)
+    }
+
+    /// Whether nothing more may start under a budget.
+    pub(super) fn is_spent(&mut self, budget: Option<Budget>) -> Result<bool> {
+        let (trials, spent) = (self.study.trials()?.len() as u64, self.spent());
+        Ok(budget.is_some_and(|b| b.is_spent(self.started.elapsed().into(), trials, spent)))
     }
 
     /// Fills in what is known only at the end.

@@ -40,8 +40,15 @@ fn profile(model: &str, mut rows: Vec<Row>) -> Profile {
     let mut last = row("between nodes", &[], &[], 1000.0 - us, None);
     last.engine_nodes.clear();
     rows.push(last);
-    let whole =
-        Whole { plain: about(990e-6, 0.01), instrumented: about(1e-3, 0.01), overhead: about(1.0101, 0.005), processes: 5, runs: 5000 };
+    let whole = Whole {
+        plain: about(990e-6, 0.01),
+        instrumented: about(1e-3, 0.01),
+        overhead: about(1.0101, 0.005),
+        empty: about(5e-6, 0.01),
+        clock: about(0.4e-6, 0.01),
+        processes: 5,
+        runs: 5000,
+    };
     let systematic = Systematic { low: 0.8, high: 1.4, source: "a table".into() };
     let energy =
         Energy { run: about(10e-3, 0.02), kind: Kind::Estimated, meter: "estimate".into(), scope: Scope::ProcessShare, systematic };

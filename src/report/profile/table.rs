@@ -93,7 +93,8 @@ fn label(row: &Row) -> String {
 fn notes(p: &Profile) -> String {
     let w = &p.whole;
     let mut out = format!(
-        "{}: clocks at {} nodes, {} processes, {} runs\n  a run with clocks takes {}, {}× ({}…{}) of one without; nodes add up to {} % of it\n",
+        "{}: clocks at {} nodes, {} processes, {} runs\n  a run with clocks takes {}, {}× ({}…{}) of one without;\n  nodes add up to {} % of \
+         one without, and a run of next to nothing takes {}\n",
         plain(&p.model),
         p.rows.iter().map(|r| r.engine_nodes.len()).sum::<usize>(),
         w.processes,
@@ -103,7 +104,11 @@ fn notes(p: &Profile) -> String {
         fixed(w.overhead.lo, 3),
         fixed(w.overhead.hi, 3),
         fixed(100.0 * p.accounted(), 1),
+        si(w.empty.value, "s"),
     );
+    if w.clock.value > 0.0 {
+        out += &format!("  reading the clock takes {} within each node, which is taken off\n", si(w.clock.value, "s"));
+    }
     if let Some(e) = &p.energy {
         let whole = format!("{} (meter {}, {})", e.kind.sentence(), plain(&e.meter), scope(e.scope));
         out += &format!("  energy of layers is apportioned by time from that of a run without clocks,\n    {whole}\n");
