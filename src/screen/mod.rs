@@ -6,7 +6,7 @@
 //! form that an engine is offered. Every form is [checked](check) on its engine first: what is refused or wrong is a finding, and
 //! is never offered. A form is compared with the float form of the same engine in the same rounds ([`Pays`]).
 //!
-//! The answer is a [`Screening`]: rows, what follows from them for a search ([`Screening::offers`]), and [findings](findings) in words.
+//! The answer is a [`Screening`]: rows, what follows from them for a search ([`Screening::offers`]), and the [`findings`] in words.
 
 mod check;
 mod findings;
