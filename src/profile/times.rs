@@ -158,7 +158,7 @@ mod tests {
         assert!((times.overhead().unwrap().value - (1000.0f64 / 1000.0 * 1350.0 / 1300.0).sqrt()).abs() < 1e-9);
         let (time, share) = times.of(&[0, 2]).unwrap();
         // Nodes leave room for a run of nothing: their clocks take no time.
-        assert_eq!(times.clock().unwrap().value, 0.0);
+        assert!(times.clock().unwrap().value < 1e-15);
         assert!((time.value - 70e-9).abs() < 1e-18 && (share.value - 140.0 / 230.0).abs() < 1e-9);
         let sum = share.value + times.of(&[1]).unwrap().1.value + times.between().unwrap().1.value;
         assert!((sum - 1.0).abs() < 1e-12, "{sum}");

@@ -106,7 +106,8 @@ fn notes(p: &Profile) -> String {
         fixed(100.0 * p.accounted(), 1),
         si(w.empty.value, "s"),
     );
-    if w.clock.value > 0.0 {
+    // Less than a nanosecond cannot be told from none.
+    if w.clock.value >= 1e-9 {
         out += &format!("  reading the clock takes {} within each node, which is taken off\n", si(w.clock.value, "s"));
     }
     if let Some(e) = &p.energy {
