@@ -2,9 +2,12 @@
 //!
 //! Nothing here knows engines or meters; calibration samples come as data, and each step returns what it did per layer.
 
+mod allocate;
+mod blocks;
 mod calibration;
 mod channels;
 mod connections;
+mod divergence;
 mod groups;
 mod importance;
 mod lanes;
@@ -14,12 +17,13 @@ mod prepare;
 mod quantize;
 mod repair;
 mod rules;
+mod shapes;
 mod statistics;
 
 pub use calibration::Calibration;
-pub use channels::{ChannelShare, Pruned, cut_channels, prune_channels};
+pub use channels::{ChannelPruning, ChannelShare, Cut, Pruned, cut_channels, cut_channels_by, prune_channels};
 pub use connections::prune_connections;
-pub use groups::{ChannelAxis, Edit, Group, Groups};
+pub use groups::{Change, Channel, ChannelAxis, Edit, Group, Groups};
 pub use note::{Action, Note};
 pub use prepare::{prepare, prepare_within};
 pub use quantize::{Activations, Quantization, quantize, quantize_weights};

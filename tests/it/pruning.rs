@@ -2,7 +2,7 @@
 
 use crate::support::{calibration, model};
 use crate::zoo::{self, Animal};
-use joulefront::compress::{Calibration, ChannelShare, Edit, Groups, Pruned, cut_channels, prepare};
+use joulefront::compress::{Calibration, Change, ChannelShare, Groups, Pruned, cut_channels, prepare};
 use joulefront::exec::Executor;
 use joulefront::model::clean::fold_batch_norms;
 use joulefront::model::{Facts, Graph, layers, totals};
@@ -110,8 +110,14 @@ fn channels_that_cannot_go_stay_and_say_why() {
                 assert!(animal.frozen.is_none_or(|why| e.to_string().contains(why)), "{e}");
             }
             Ok(pruned) => {
-                let open: Vec<&Edit> = groups.prunable().flat_map(|(_, g)| &g.edits).collect();
-                assert!(pruned.cuts.iter().all(|(edit, _)| open.contains(&edit)), "{}", animal.name);
+                // Every entry that went belongs to a group that is open.
+                let open: Vec<usize> = groups.prunable().map(|(g, _)| g).collect();
+                for cut in &pruned.cuts {
+                    let change = Change::Slice { constant: cut.constant.clone(), axis: cut.axis };
+                    let edit = groups.edits.iter().find(|e| e.change == change).unwrap();
+                    let gone = (0..edit.channels.len()).filter(|e| !cut.kept.contains(e));
+                    gone.for_each(|e| assert!(open.contains(&edit.channels[e].group), "{}: {change:?}", animal.name));
+                }
             }
         }
     }
@@ -125,9 +131,19 @@ fn counts_are_multiples_and_one_tile_stays() {
                 [(ChannelShare::OfChannels(share), 8), (ChannelShare::OfMacs(share), 4), (ChannelShare::OfMacs(share), 1)]
             {
                 let pruned = cut_channels(&animal.model, share, round_to, None).unwrap();
-                for (edit, kept) in &pruned.cuts {
-                    assert!(!kept.is_empty() && kept.len() % round_to == 0, "{}: {edit:?} keeps {}", animal.name, kept.len());
-                    assert!(kept.is_sorted_by(|a, b| a < b));
+                let (graph, facts) = (Graph::new(&pruned.full), Facts::infer(&pruned.full, 1).unwrap());
+                let groups = Groups::find(&graph, &facts, &layers(&graph, &facts).unwrap()).unwrap();
+                for cut in &pruned.cuts {
+                    let change = Change::Slice { constant: cut.constant.clone(), axis: cut.axis };
+                    let channels = &groups.edits.iter().find(|e| e.change == change).unwrap().channels;
+                    // Of each group that loses some, a multiple stays.
+                    for g in channels.iter().map(|c| c.group).collect::<std::collections::BTreeSet<_>>() {
+                        let all = channels.iter().filter(|c| c.group == g).count();
+                        let kept = cut.kept.iter().filter(|&&e| channels[e].group == g).count();
+                        let fits = kept == all || kept % round_to == 0;
+                        assert!(kept > 0 && fits, "{}: {change:?} keeps {kept} of {all}", animal.name);
+                    }
+                    assert!(cut.kept.is_sorted_by(|a, b| a < b));
                 }
             }
         }

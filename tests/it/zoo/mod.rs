@@ -9,6 +9,7 @@ mod old;
 mod prunable;
 mod quantized;
 mod sequence;
+mod structures;
 mod vision;
 mod weights;
 
