@@ -45,7 +45,8 @@ pub struct ChannelAxis {
 pub struct Group {
     /// Number of channels.
     pub channels: usize,
-    /// Entries of activations that one channel owns, at least: 1 for a plane, the columns of a head for a head.
+    /// Inputs or outputs of layers that one channel is (their greatest common divisor over the layers): 1 for a plane, the
+    /// columns of a head for a head.
     pub width: usize,
     /// Why none of them may go; `None` when they may.
     pub frozen: Option<String>,
@@ -56,7 +57,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// The least number of channels that are a multiple of `round_to` entries on every axis.
+    /// The least number of channels that are a multiple of `round_to` inputs or outputs of every layer.
     pub fn step(&self, round_to: usize) -> usize {
         let round_to = round_to.max(1);
         round_to / gcd(round_to, self.width.max(1))
@@ -70,6 +71,8 @@ pub(super) struct LayerChannels {
     pub(super) output: Option<Arc<[Channel]>>,
     /// Along the axis of its inputs; `None` for depthwise and grouped layers, whose inputs go with their outputs.
     pub(super) input: Option<Arc<[Channel]>>,
+    /// What a product of two activations is computed for: heads, or what it sums over.
+    pub(super) over: Option<Arc<[Channel]>>,
 }
 
 /// All groups of a model, where their channels are, and what removing some changes.
@@ -89,16 +92,8 @@ impl Groups {
     /// # Errors
     /// A constant cannot be decoded.
     pub fn find(graph: &Graph<'_>, facts: &Facts, layers: &[Layer]) -> Result<Self> {
+        // The model's inputs are not followed: what they are tied to stays.
         let mut tracker = Tracker::default();
-        for input in graph.inputs() {
-            if let Some(shape) = facts.shape(input.name())
-                && let Some(&channels) = shape.get(1)
-                && let Some(layout) = tracker.fresh(1, channels)
-            {
-                tracker.freeze(&layout, "it is the model's input");
-                tracker.set(input.name(), layout);
-            }
-        }
         let by_node: HashMap<usize, usize> = layers.iter().enumerate().filter_map(|(i, l)| Some((l.node?, i))).collect();
         for index in 0..graph.nodes().len() {
             let layer = by_node.get(&index).map(|&i| (i, &layers[i]));
@@ -132,7 +127,7 @@ impl Groups {
             let kept = |c: &Channel| counts[c.group] as f64 / self.groups[c.group].channels.max(1) as f64;
             channels.iter().map(kept).sum::<f64>() / channels.len().max(1) as f64
         };
-        layer.output.as_ref().map_or(1.0, left) * layer.input.as_ref().map_or(1.0, left)
+        [&layer.output, &layer.input, &layer.over].iter().map(|c| c.as_ref().map_or(1.0, left)).product()
     }
 }
 

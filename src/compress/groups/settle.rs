@@ -1,9 +1,9 @@
 //! From units to groups: every block of axes shrinks along one of them, and units that are alike become a group.
 
 use super::layout::Layout;
-use super::tracker::Tracker;
+use super::tracker::{Around, Tracker};
 use super::{Channel, ChannelAxis, Edit, Group, Groups, LayerChannels, gcd};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The axis that shrinks, and the root of each entry along it.
@@ -15,13 +15,14 @@ impl Tracker {
         self.settle();
         let axes: HashMap<&String, Line> = self.layouts.iter().map(|(t, l)| (t, self.line(l))).collect();
         let sites: Vec<Line> = self.sites.iter().map(|s| self.line(&s.layout)).collect();
-        let layers: BTreeMap<usize, [Option<Line>; 2]> =
-            self.layers.iter().map(|(&i, a)| (i, [&a.output, &a.input].map(|l| l.as_ref().map(|l| self.line(l))))).collect();
+        let around = |a: &Around| [&a.output, &a.input, &a.over].map(|l| l.as_ref().map(|l| self.line(l)));
+        let layers: BTreeMap<usize, [Option<Line>; 3]> = self.layers.iter().map(|(&i, a)| (i, around(a))).collect();
         // Units are alike when they occur on the same lines, equally often.
         let mut lines: Vec<&Vec<u32>> =
             axes.values().chain(&sites).chain(layers.values().flatten().flatten()).map(|(_, roots)| roots).collect();
         lines.sort_unstable();
         lines.dedup();
+        let of_weights: BTreeSet<&Vec<u32>> = layers.values().flat_map(|l| l[..2].iter().flatten()).map(|(_, roots)| roots).collect();
         let mut places: BTreeMap<u32, BTreeMap<usize, usize>> = BTreeMap::new();
         for (number, line) in lines.iter().enumerate() {
             line.iter().for_each(|&root| *places.entry(root).or_default().entry(number).or_default() += 1);
@@ -32,7 +33,8 @@ impl Tracker {
         for (&root, place) in &places {
             let why = self.reason(root);
             let group = *number.entry((place, why)).or_insert_with(|| {
-                let width = place.values().fold(0, |w, &n| gcd(w, n));
+                let weighed = place.iter().filter(|(line, _)| of_weights.contains(lines[**line]));
+                let width = weighed.fold(0, |w, (_, &n)| gcd(w, n));
                 groups.push(Group { width, frozen: why.map(|w| w.to_string()), ..Group::default() });
                 groups.len() - 1
             });
@@ -51,11 +53,11 @@ impl Tracker {
             }
         }
         let line = |l: &Option<Line>| l.as_ref().map(|(_, roots)| channels(roots));
-        let layers: BTreeMap<usize, LayerChannels> =
-            layers.iter().map(|(&i, [output, input])| (i, LayerChannels { output: line(output), input: line(input) })).collect();
+        let around =
+            |[output, input, over]: &[Option<Line>; 3]| LayerChannels { output: line(output), input: line(input), over: line(over) };
+        let layers: BTreeMap<usize, LayerChannels> = layers.iter().map(|(&i, lines)| (i, around(lines))).collect();
         for (&index, around) in &layers {
-            let of =
-                |c: &Option<Arc<[Channel]>>| c.iter().flat_map(|c| c.iter().map(|c| c.group)).collect::<std::collections::BTreeSet<_>>();
+            let of = |c: &Option<Arc<[Channel]>>| c.iter().flat_map(|c| c.iter().map(|c| c.group)).collect::<BTreeSet<_>>();
             of(&around.output).into_iter().for_each(|g| groups[g].producers.push(index));
             of(&around.input).into_iter().for_each(|g| groups[g].consumers.push(index));
         }
@@ -67,7 +69,7 @@ impl Tracker {
     /// which, it is the one of which most can go separately; all that lies in one slice is joined.
     fn settle(&mut self) {
         let all = self.layouts.values().chain(self.sites.iter().map(|s| &s.layout));
-        let all = all.chain(self.layers.values().flat_map(|a| a.output.iter().chain(&a.input)));
+        let all = all.chain(self.layers.values().flat_map(|a| a.output.iter().chain(&a.input).chain(&a.over)));
         let mut blocks: Vec<Layout> = all.filter(|l| l.axes.len() > 1).cloned().collect();
         blocks.sort_unstable_by(|a, b| (&a.units, &a.dims).cmp(&(&b.units, &b.dims)));
         blocks.dedup_by(|a, b| a.units == b.units && a.dims == b.dims);

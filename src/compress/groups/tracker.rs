@@ -22,6 +22,8 @@ pub(in crate::compress) struct Site {
 pub(super) struct Around {
     pub(super) output: Option<Layout>,
     pub(super) input: Option<Layout>,
+    /// What a product of two activations is computed for.
+    pub(super) over: Option<Layout>,
 }
 
 /// What is known so far.
@@ -75,6 +77,11 @@ impl Tracker {
     /// Layer number `index` mixes the channels `input`.
     pub(in crate::compress) fn reads(&mut self, index: usize, input: &Layout) {
         self.layers.entry(index).or_default().input = Some(input.clone());
+    }
+
+    /// Layer number `index`, a product of two activations, is computed for the channels `over`.
+    pub(in crate::compress) fn computes(&mut self, index: usize, over: &Layout) {
+        self.layers.entry(index).or_default().over = Some(over.clone());
     }
 
     pub(super) fn root(&self, mut unit: u32) -> u32 {

@@ -98,8 +98,8 @@ impl Step<'_, '_> {
         let all: Vec<Layout> = placed.iter().map(|l| if l.axes == axes { l.clone() } else { l.spread(&axes, &dims) }).collect();
         let others: Vec<&str> =
             self.node.input.iter().map(String::as_str).filter(|n| !n.is_empty() && !followed.iter().any(|(f, _)| f == n)).collect();
-        if !others.iter().all(|name| self.follow_constant(t, name, &all[0], rank)) {
-            return self.freeze_all(t, &format!("`{label}` combines them with something that is not followed"));
+        if let Some(name) = others.into_iter().find(|name| !self.follow_constant(t, name, &all[0], rank)) {
+            return self.freeze_all(t, &format!("`{label}` combines them with `{name}`, whose channels are not followed"));
         }
         all[1..].iter().for_each(|other| t.join_all(&all[0], other));
         t.set(self.output(), all[0].clone());

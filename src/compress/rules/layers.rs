@@ -130,7 +130,7 @@ impl Step<'_, '_> {
             return match (&placed[0], &placed[1]) {
                 (Some(x), Some(y)) if x.is_along(rank) && y.is_along(rank) => {
                     t.join_all(x, y);
-                    t.reads(number, x);
+                    t.computes(number, x);
                 }
                 _ => self.freeze_all(t, &format!("`{}` multiplies two activations", layer.name)),
             };
@@ -141,6 +141,10 @@ impl Step<'_, '_> {
         };
         let heads = Layout { axes: axes.clone(), dims: dims.clone(), units: heads.units };
         for layout in placed.iter().flatten() {
+            if !layout.axes.iter().any(|a| axes.contains(a)) {
+                t.freeze(layout, &format!("every head of `{}` shares them", layer.name));
+                continue;
+            }
             let (mut over, mut sizes) = (axes.clone(), dims.clone());
             for (&axis, &size) in layout.axes.iter().zip(&layout.dims).filter(|(a, _)| **a + 2 >= rank) {
                 over.push(axis);
@@ -150,7 +154,7 @@ impl Step<'_, '_> {
             let spread = layout.spread(&over, &sizes);
             spread.units.iter().enumerate().for_each(|(e, &unit)| t.join(unit, heads.units[e / rest]));
         }
-        t.makes(number, &heads);
+        t.computes(number, &heads);
         t.set(self.output(), heads);
     }
 }

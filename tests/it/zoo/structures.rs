@@ -22,10 +22,10 @@ pub(super) fn all() -> Vec<Animal> {
         animal("norms of single channels", instance_norms(), image),
         animal("resized and padded", resized(), image),
         animal("choices", choices(), image),
-        animal("attention", attention(17, false), &[6, 16]),
-        animal("attention, one matrix for all", attention(13, true), &[6, 16]),
+        Animal { frozen: Some("normalises over them"), ..animal("attention", attention(17, false), &[6, 16]) },
+        Animal { frozen: Some("with `x`, whose channels"), ..animal("attention, one matrix for all", attention(13, true), &[6, 16]) },
         animal("attention of one head", one_head(), &[6, 16]),
-        animal("heads that share keys", shared_keys(), &[6, 16]),
+        Animal { frozen: Some("shares them"), ..animal("heads that share keys", shared_keys(), &[6, 16]) },
         animal("shapes worked out", computed_shapes(), image),
         Animal { frozen: Some("is not followed"), ..animal("class token", class_token(), image) },
         Animal { frozen: Some("picks from them"), ..animal("picked channels", picked(), image) },
@@ -208,7 +208,8 @@ fn attention(opset: i64, fused: bool) -> Model {
     };
     let y = attend(&mut b, &q, &k, &v, &[0, 1, 3, 2]);
     let y = b.matmul(&y, 16, 16);
-    let y = b.node("Add", &["x", &y], &[]);
+    // The newer one has no shortcut around its attention.
+    let y = if opset >= 17 { b.relu(&y) } else { b.node("Add", &["x", &y], &[]) };
     let hidden = if opset >= 17 {
         let (scale, bias) = (b.weight(&[16]), b.weight(&[16]));
         b.node("LayerNormalization", &[&y, &scale, &bias], &[])
