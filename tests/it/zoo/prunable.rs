@@ -31,7 +31,7 @@ pub(crate) fn all() -> Vec<Animal> {
         Animal { frozen: Some("reduces over them"), ..animal("layer norm by hand", layer_norm(), &[6, 16]) },
         animal("one dimension", one_dimension(), &[3, 16]),
         Animal { frozen: Some("nothing would be left"), ..animal("broadcast residual", broadcast(), image) },
-        Animal { frozen: Some("its bias is computed"), prunable: false, ..animal("computed bias", computed_bias(), image) },
+        Animal { frozen: Some("is computed"), prunable: false, ..animal("computed bias", computed_bias(), image) },
     ];
     simple.into_iter().chain(structures::all()).collect()
 }
