@@ -43,6 +43,11 @@ impl Budget<'_> {
             let blocks = self.groups.groups.len()..now.counts.len();
             let choices = self.groups.prunable().map(|(g, _)| g).chain(blocks);
             let mut open: Vec<(usize, Proposal)> = choices.filter_map(|c| Some((c, self.next(&now, c, target, portion)?))).collect();
+            // The last steps are those that come near the target: what goes beyond it waits as long as something else fits.
+            let fits = |p: &Proposal| target - p.cost <= 0.01 * target;
+            if open.iter().any(|(_, p)| fits(p)) {
+                open.retain(|(_, p)| fits(p));
+            }
             let mut asked: Vec<Option<f64>> = vec![None; scores.len()];
             let (best, after) = loop {
                 let best = (0..open.len()).min_by(|&a, &b| scores[open[a].0].total_cmp(&scores[open[b].0]));

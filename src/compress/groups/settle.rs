@@ -23,28 +23,34 @@ impl Tracker {
         lines.sort_unstable();
         lines.dedup();
         let of_weights: BTreeSet<&Vec<u32>> = layers.values().flat_map(|l| l[..2].iter().flatten()).map(|(_, roots)| roots).collect();
-        let mut places: BTreeMap<u32, BTreeMap<usize, usize>> = BTreeMap::new();
-        for (number, line) in lines.iter().enumerate() {
-            line.iter().for_each(|&root| *places.entry(root).or_default().entry(number).or_default() += 1);
-        }
+        let mut places: Vec<(u32, u32)> =
+            lines.iter().enumerate().flat_map(|(number, line)| line.iter().map(move |&root| (root, number as u32))).collect();
+        places.sort_unstable();
         let mut groups: Vec<Group> = Vec::new();
-        let mut number = HashMap::new();
-        let mut channel_of: HashMap<u32, Channel> = HashMap::new();
-        for (&root, place) in &places {
+        let mut number: HashMap<(Vec<u32>, Option<&Arc<str>>), usize> = HashMap::new();
+        // By root.
+        let mut channel_of: Vec<Channel> = vec![Channel { group: 0, index: 0 }; self.len() as usize];
+        for place in places.chunk_by(|a, b| a.0 == b.0) {
+            let root = place[0].0;
             let why = self.reason(root);
-            let group = *number.entry((place, why)).or_insert_with(|| {
-                let weighed = place.iter().filter(|(line, _)| of_weights.contains(lines[**line]));
-                let width = weighed.fold(0, |w, (_, &n)| gcd(w, n));
+            let on: Vec<u32> = place.iter().map(|p| p.1).collect();
+            let counts: Vec<(u32, usize)> = on.chunk_by(|a, b| a == b).map(|c| (c[0], c.len())).collect();
+            let group = *number.entry((on, why)).or_insert_with(|| {
+                let weighed = counts.iter().filter(|(line, _)| of_weights.contains(lines[*line as usize]));
+                let width = weighed.fold(0, |w, &(_, n)| gcd(w, n));
                 groups.push(Group { width, frozen: why.map(|w| w.to_string()), ..Group::default() });
                 groups.len() - 1
             });
-            channel_of.insert(root, Channel { group, index: groups[group].channels });
+            channel_of[root as usize] = Channel { group, index: groups[group].channels };
             groups[group].channels += 1;
         }
         for group in groups.iter_mut().filter(|g| g.channels == 1) {
             group.frozen.get_or_insert_with(|| "nothing would be left".into());
         }
-        let channels = |roots: &[u32]| -> Arc<[Channel]> { roots.iter().map(|r| channel_of[r]).collect() };
+        // What is the same line has the same channels in memory too.
+        let shared: HashMap<&Vec<u32>, Arc<[Channel]>> =
+            lines.iter().map(|&line| (line, line.iter().map(|&r| channel_of[r as usize]).collect())).collect();
+        let channels = |roots: &Vec<u32>| -> Arc<[Channel]> { shared.get(roots).cloned().unwrap_or_default() };
         let mut edits = Vec::new();
         for (site, (axis, roots)) in self.sites.iter().zip(&sites) {
             // A block that shrinks along another axis leaves this one as it is.

@@ -14,7 +14,7 @@ mod vision;
 mod weights;
 
 pub(crate) use builder::{At, Build};
-pub(crate) use prunable::{all, fixed_batch};
+pub(crate) use prunable::{all, cuttable, fixed_batch};
 
 use joulefront::onnx::Model;
 use joulefront::tensor::Tensor;

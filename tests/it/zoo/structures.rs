@@ -16,19 +16,27 @@ pub(super) fn all() -> Vec<Animal> {
         animal("parts of different sizes", parts(), image),
         animal("slices of channels", slices(), image),
         animal("dense block", dense_block(), image),
-        animal("encoder and decoder", decoder(), image),
         animal("shuffled groups", shuffle(), image),
         animal("groups that widen", widening(), image),
         animal("norms of single channels", instance_norms(), image),
         animal("resized and padded", resized(), image),
         animal("choices", choices(), image),
-        Animal { frozen: Some("normalises over them"), ..animal("attention", attention(17, false), &[6, 16]) },
         Animal { frozen: Some("with `x`, whose channels"), ..animal("attention, one matrix for all", attention(13, true), &[6, 16]) },
         animal("attention of one head", one_head(), &[6, 16]),
         Animal { frozen: Some("shares them"), ..animal("heads that share keys", shared_keys(), &[6, 16]) },
         animal("shapes worked out", computed_shapes(), image),
         Animal { frozen: Some("is not followed"), ..animal("class token", class_token(), image) },
         Animal { frozen: Some("picks from them"), ..animal("picked channels", picked(), image) },
+    ]
+}
+
+/// What can be cut, but not quantized or compared in other tests.
+pub(super) fn others() -> Vec<Animal> {
+    let image: &[usize] = &[3, 8, 8];
+    let animal = |name, model, sample: &[usize]| Animal { name, model, sample: sample.to_vec(), frozen: None, prunable: true };
+    vec![
+        animal("encoder and decoder", decoder(), image),
+        Animal { frozen: Some("normalises over them"), ..animal("attention and norm", attention(17, false), &[6, 16]) },
     ]
 }
 
