@@ -67,6 +67,37 @@ impl Calibration {
         Ok(Cow::Owned(Calibration { chunks: cut(&all[..whole * size], &self.sample, portion)?, ..self.clone() }))
     }
 
+    /// The samples without every eighth, and those, at most 512 of them: to judge by what was fitted to the others. `None`
+    /// when there are too few to leave some out.
+    pub(super) fn held_out(&self) -> Result<Option<(Self, Self)>> {
+        let count = self.len();
+        let held: Vec<usize> = (0..count).skip(7).step_by(8).take(512).collect();
+        if held.len() < 4 {
+            return Ok(None);
+        }
+        let kept: Vec<usize> = (0..count).filter(|i| held.binary_search(i).is_err()).collect();
+        Ok(Some((self.picked(&kept)?, self.picked(&held)?)))
+    }
+
+    /// The first `count` samples, or all.
+    pub(super) fn first(&self, count: usize) -> Result<Self> {
+        self.picked(&(0..self.len().min(count)).collect::<Vec<_>>())
+    }
+
+    fn picked(&self, samples: &[usize]) -> Result<Self> {
+        let size = self.sample.iter().product::<usize>().max(1);
+        let all: Vec<&[f32]> = self.chunks.iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?;
+        let rows: Vec<&[f32]> = all.iter().flat_map(|c| c.chunks_exact(size)).collect();
+        let data: Vec<f32> = samples.iter().flat_map(|&i| rows[i].iter().copied()).collect();
+        let portion = self.chunks.first().and_then(|c| c.shape().first()).copied().unwrap_or(CHUNK).max(1);
+        Ok(Calibration { chunks: cut(&data, &self.sample, portion)?, ..self.clone() })
+    }
+
+    /// Number of samples.
+    pub(super) fn len(&self) -> usize {
+        self.chunks.iter().map(|c| c.shape().first().copied().unwrap_or(0)).sum()
+    }
+
     /// The model's input.
     pub fn input(&self) -> &str {
         &self.input

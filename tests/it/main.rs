@@ -36,6 +36,7 @@ mod roundtrip;
 mod runner;
 mod screen;
 mod seeds;
+mod structures;
 mod support;
 mod sweep;
 mod upgrade;
