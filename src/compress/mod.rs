@@ -5,6 +5,7 @@
 mod calibration;
 mod channels;
 mod connections;
+mod divergence;
 mod groups;
 mod importance;
 mod lanes;
@@ -14,11 +15,12 @@ mod prepare;
 mod quantize;
 mod repair;
 mod rules;
+mod sequential;
 mod statistics;
 
 pub use calibration::Calibration;
 pub use channels::{ChannelShare, Pruned, cut_channels, prune_channels};
-pub use connections::prune_connections;
+pub use connections::{Amount, Sparsity, prune_connections};
 pub use groups::{ChannelAxis, Edit, Group, Groups};
 pub use note::{Action, Note};
 pub use prepare::{prepare, prepare_within};

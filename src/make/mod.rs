@@ -1,9 +1,11 @@
 //! Executes a recipe: original model in, variant out, with what it became and what was done to each layer.
 
-use crate::compress::{Activations, Calibration, ChannelShare, Note, Quantization, prune_channels, prune_connections, quantize};
+use crate::compress::{
+    Activations, Amount, Calibration, ChannelShare, Note, Quantization, Sparsity, prune_channels, prune_connections, quantize,
+};
 use crate::model::{Facts, Graph, Totals, layers, totals};
 use crate::onnx::{Model, sha256_hex};
-use crate::recipe::{Recipe, Step};
+use crate::recipe::{Recipe, Step, WeightMethod};
 use crate::units::Bytes;
 use crate::{Error, Result};
 
@@ -62,14 +64,18 @@ pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option
             Step::PruneChannels { channels, round_to, .. } => {
                 prune_channels(&model, ChannelShare::OfChannels(channels.unwrap_or(0.0)), round_to, calibration)
             }
-            Step::PruneConnections { share, distribution } => prune_connections(&model, share, distribution, calibration),
-            Step::Quantize { weight_bits, activation_bits, granularity, range } => {
+            Step::PruneConnections { share, pattern, distribution, method } => {
+                let amount = pattern.map_or(Amount::Share(share.unwrap_or(0.0), distribution), Amount::Pattern);
+                prune_connections(&model, &Sparsity { amount, method }, calibration)
+            }
+            Step::Quantize { weight_bits, activation_bits, granularity, range, method } => {
                 // `check` has seen to it that these are 8.
                 let activations = match activation_bits {
                     Some(_) => Some(Activations { range, samples: calibration.ok_or_else(no_samples)? }),
                     None => None,
                 };
-                quantize(&model, &Quantization { weight_bits, granularity, activations })
+                let fit = calibration.filter(|_| method == WeightMethod::LeastSquares);
+                quantize(&model, &Quantization { weight_bits, granularity, activations, fit })
             }
         }
         .map_err(|e| e.context(step))?;

@@ -2,11 +2,11 @@
 
 use crate::pruning::{distance, run};
 use crate::support::{calibration, judge_python, model, repository};
-use joulefront::compress::{ChannelShare, Pruned, cut_channels, prune_connections, quantize_weights};
+use joulefront::compress::{Amount, ChannelShare, Pruned, Sparsity, cut_channels, prune_connections, quantize_weights};
 use joulefront::data::Dataset;
 use joulefront::engine::{LoadOptions, Source, by_name};
 use joulefront::onnx::Model;
-use joulefront::recipe::Distribution;
+use joulefront::recipe::{Distribution, PruneMethod};
 use joulefront::stats::top_classes;
 use joulefront::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -75,7 +75,8 @@ fn quantized_and_sparse_variants_are_the_same_model_to_tract_and_onnx_runtime() 
         variants.push((format!("{name}-w4"), quantize_weights(&load(name), 4).unwrap().0));
     }
     for (how, word) in [(Distribution::Global, "global"), (Distribution::PerLayer, "per-layer")] {
-        let (sparse, _) = prune_connections(&load("fashion-resnet8"), 0.5, how, Some(&calibration(64))).unwrap();
+        let half = Sparsity { amount: Amount::Share(0.5, how), method: PruneMethod::Magnitude };
+        let (sparse, _) = prune_connections(&load("fashion-resnet8"), &half, Some(&calibration(64))).unwrap();
         variants.push((format!("resnet8-half-w8-{word}"), quantize_weights(&sparse, 8).unwrap().0));
         variants.push((format!("resnet8-half-{word}"), sparse));
     }

@@ -2,10 +2,10 @@
 
 use crate::support::model;
 use crate::zoo;
-use joulefront::compress::{Action, prune_connections, quantize_weights};
+use joulefront::compress::{Action, Amount, Sparsity, prune_connections, quantize_weights};
 use joulefront::model::{Facts, Format, Graph, Layer, layers, totals};
 use joulefront::onnx::Model;
-use joulefront::recipe::Distribution;
+use joulefront::recipe::{Distribution, PruneMethod};
 use joulefront::tensor::{Data, Tensor};
 
 fn layer_list(model: &Model) -> Vec<Layer> {
@@ -86,13 +86,14 @@ fn what_is_not_quantized_says_why() {
 fn the_share_of_zeros_is_exact() {
     for (name, original) in models() {
         for ratio in [0.01, 0.5, 0.9] {
-            let (global, _) = prune_connections(&original, ratio, Distribution::Global, None).unwrap();
+            let (global, _) = prune_connections(&original, &Sparsity::share(ratio), None).unwrap();
             let (graph, list) = (Graph::new(&global), layer_list(&global));
             let count: usize = list.iter().filter_map(|l| l.weight.as_ref()).map(|w| w.len()).sum();
             let share = totals(&graph, &list).unwrap().sparsity;
             assert_eq!((share * count as f64).round(), (ratio * count as f64).round(), "{name}");
 
-            let (per_layer, _) = prune_connections(&original, ratio, Distribution::PerLayer, None).unwrap();
+            let each = Sparsity { amount: Amount::Share(ratio, Distribution::PerLayer), method: PruneMethod::LeastSquares };
+            let (per_layer, _) = prune_connections(&original, &each, None).unwrap();
             let graph = Graph::new(&per_layer);
             for w in layer_list(&per_layer).iter().filter_map(|l| l.weight.as_ref()) {
                 let zeros = graph.constant(&w.name).unwrap().unwrap().as_f32().unwrap().iter().filter(|v| **v == 0.0).count();
@@ -106,7 +107,7 @@ fn the_share_of_zeros_is_exact() {
 #[test]
 fn one_threshold_empties_no_layer() {
     for (name, original) in models() {
-        let (variant, _) = prune_connections(&original, 0.99, Distribution::Global, None).unwrap();
+        let (variant, _) = prune_connections(&original, &Sparsity::share(0.99), None).unwrap();
         let graph = Graph::new(&variant);
         for w in layer_list(&variant).iter().filter_map(|l| l.weight.as_ref()) {
             let value = graph.constant(&w.name).unwrap().unwrap();

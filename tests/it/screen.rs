@@ -46,7 +46,7 @@ fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> pb::NodeProto {
 }
 
 fn scalar(model: &mut Model, name: &str, data: Data) {
-    let t = Tensor::new([0usize; 0], data).unwrap();
+    let t = Tensor::new(Vec::new(), data).unwrap();
     model.graph_mut().initializer.push(tensor_to_proto(name, &t));
 }
 
