@@ -13,7 +13,7 @@ use joulefront::data::Dataset;
 use joulefront::engine::{self, LoadOptions, Predict, predict};
 use joulefront::make::make;
 use joulefront::onnx::Model;
-use joulefront::recipe::{Distribution, Pattern, PruneMethod, Recipe, Step, WeightMethod};
+use joulefront::recipe::{DEFAULT_ROUND_TO, Distribution, Pattern, PruneMethod, Recipe, Step, WeightMethod};
 use joulefront::runner::{Program, find};
 use joulefront::{Error, Result, atomic};
 use std::path::{Path, PathBuf};
@@ -33,8 +33,8 @@ const ASKED: [(&str, &[(&str, f64)]); 5] = [
     ("cifar-resnet8", &[("w8a8", -0.3), ("w4", -0.5), ("w3", -0.8), ("w2", -2.6), ("50%", -0.5), ("80%", -3.5)]),
 ];
 
-/// Cheap choices that are shown beside, with nothing asked of them.
-const CHEAP: [&str; 6] = ["w4 rtn", "w3 rtn", "50% magnitude", "50% wanda", "80% magnitude", "80% wanda"];
+/// Cheap choices, and lower ranks, that are shown beside with nothing asked of them.
+const BESIDE: [&str; 7] = ["w4 rtn", "w3 rtn", "50% magnitude", "50% wanda", "80% magnitude", "80% wanda", "macs-30%"];
 
 /// What the command line says.
 struct Options {
@@ -54,8 +54,8 @@ fn main() -> Result<()> {
             (true, Some(dir)) => dir.clone(),
             (true, None) => continue,
         };
-        let cheap = CHEAP.iter().map(|&what| (what, None));
-        let rows = [("original", None)].into_iter().chain(asked.iter().map(|&(what, least)| (what, Some(least)))).chain(cheap);
+        let beside = BESIDE.iter().map(|&what| (what, None));
+        let rows = [("original", None)].into_iter().chain(asked.iter().map(|&(what, least)| (what, Some(least)))).chain(beside);
         let bench = Bench::open(name, &data, &options)?;
         for (what, least) in rows {
             let line = format!("{name} {what}");
@@ -149,7 +149,7 @@ impl<'o> Bench<'o> {
     }
 }
 
-/// `w4` and `w8a8`, `50%` and `2:4`, with a method behind; `original`.
+/// `w4` and `w8a8`, `50%` and `2:4`, with a method behind; `macs-30%`; `original`.
 fn recipe(what: &str) -> Result<Recipe> {
     let (amount, method) = what.split_once(' ').unwrap_or((what, ""));
     let unknown = || Error::bad_input(format!("`{what}` is no variant"));
@@ -163,6 +163,8 @@ fn recipe(what: &str) -> Result<Recipe> {
         return Ok(Recipe::default());
     } else if amount == "w8a8" {
         Step::quantize_all()
+    } else if let Some(share) = amount.strip_prefix("macs-").and_then(|s| s.strip_suffix('%')) {
+        Step::Factorize { macs: share.parse::<f64>().map_err(|_| unknown())? / 100.0, round_to: DEFAULT_ROUND_TO }
     } else if let Some(bits) = amount.strip_prefix('w') {
         let step = Step::quantize_weights(bits.parse().map_err(|_| unknown())?);
         match step {

@@ -61,7 +61,7 @@ impl Recipe {
 
     fn unreadable(origin: &str, why: &str) -> Error {
         Error::bad_input(format!("`{origin}` is not a recipe: {}", why.trim_end()))
-            .hint("steps are `prune_channels`, `prune_connections` and `quantize`; docs/RECIPES.md has examples")
+            .hint("steps are `prune_channels`, `factorize`, `prune_connections` and `quantize`; docs/RECIPES.md has examples")
     }
 
     /// Ranges and order, before any work is done.
@@ -92,11 +92,16 @@ impl Recipe {
         self.steps.iter().any(Step::uses_calibration)
     }
 
-    /// True when nothing can be made without calibration samples: the ranges of activations come from them, and what Wanda
-    /// weighs weights by.
+    /// True when nothing can be made without calibration samples: the ranges of activations come from them, what Wanda weighs
+    /// weights by, and low ranks.
     pub fn needs_calibration(&self) -> bool {
         let needs = |s: &Step| {
-            matches!(s, Step::Quantize { activation_bits: Some(_), .. } | Step::PruneConnections { method: PruneMethod::Wanda, .. })
+            matches!(
+                s,
+                Step::Quantize { activation_bits: Some(_), .. }
+                    | Step::PruneConnections { method: PruneMethod::Wanda, .. }
+                    | Step::Factorize { .. }
+            )
         };
         self.steps.iter().any(needs)
     }
@@ -148,6 +153,7 @@ mod tests {
                 distribution: Distribution::Global,
                 method: PruneMethod::LeastSquares,
             },
+            Step::Factorize { macs: 0.25, round_to: 4 },
             Step::quantize_weights(4),
         ];
         let recipe = Recipe { steps };
@@ -155,7 +161,7 @@ mod tests {
         assert_eq!(
             recipe.options(),
             "--prune 32.5% --granularity channel --round-to 4 --prune 50% --granularity connection --per-layer \
-             --prune-method magnitude --pattern 2:4 --weight-bits 4"
+             --prune-method magnitude --pattern 2:4 --factorize 25% --round-to 4 --weight-bits 4"
         );
     }
 

@@ -8,6 +8,7 @@ use crate::lower::{Form, lower, suggested};
 use crate::make::{Variant, make};
 use crate::onnx::Model;
 use crate::recipe::{ActivationRange, DEFAULT_ROUND_TO, Distribution, Pattern, PruneMethod, Recipe, Step, WeightGranularity, WeightMethod};
+use crate::tensor::DType;
 use crate::{Error, Result, atomic, engine};
 use clap::ValueEnum;
 use serde_json::json;
@@ -22,7 +23,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// A recipe file (TOML or JSON) instead of the options below
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "weight_bits", "activation_bits", "weight_granularity", "activation_range", "weight_method", "prune_method", "pattern", "granularity", "per_layer", "round_to"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "factorize", "weight_bits", "activation_bits", "weight_granularity", "activation_range", "weight_method", "prune_method", "pattern", "granularity", "per_layer", "round_to"])]
     recipe: Option<PathBuf>,
     /// Share to prune: of the multiply–adds for channels, of the weights for connections
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
@@ -33,6 +34,9 @@ pub(super) struct Args {
     /// What is pruned
     #[arg(long, value_enum, default_value_t = Granularity::Channel)]
     granularity: Granularity,
+    /// Split layers into two of lower rank until this share of the multiply–adds is gone
+    #[arg(long, value_name = "SHARE", value_parser = values::share)]
+    factorize: Option<f64>,
     /// Which connections go
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     prune_method: PruneMethod,
@@ -123,6 +127,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
         }
         _ => {}
     }
+    steps.extend(args.factorize.map(|macs| Step::Factorize { macs, round_to: args.round_to }));
     steps.extend(args.weight_bits.map(|weight_bits| Step::Quantize {
         weight_bits,
         activation_bits: args.activation_bits,
@@ -138,8 +143,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
 /// Samples for ranges and for the repair: the dataset that was named, else the shipped one where it fits the model, else none.
 fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) -> Result<Option<Calibration>> {
     let without = |note: &str| match recipe.needs_calibration() {
-        true => Err(Error::bad_input("activations can be quantized only with calibration samples")
-            .hint("give a dataset that fits the model: `--data DIR`")),
+        true => Err(Error::bad_input("this recipe needs calibration samples").hint("give a dataset that fits the model: `--data DIR`")),
         false => {
             if !global.quiet && !note.is_empty() {
                 say(note);
@@ -150,6 +154,7 @@ fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) 
     if !recipe.uses_calibration() || args.data.as_ref().is_some_and(|d| d.as_os_str() == "none") {
         return without("");
     }
+    let note = "note: no calibration samples: what pruning and rounding damage is not repaired (give `--data DIR`)";
     let data = match &args.data {
         Some(dir) => {
             let data = Dataset::open(dir)?;
@@ -158,9 +163,13 @@ fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) 
         }
         None => match shipped(SHIPPED_DATA).and_then(Dataset::open) {
             Ok(data) if file.check_fits(&data).is_ok() => data,
-            _ => return without("note: no calibration samples: what pruning and rounding damage is not repaired (give `--data DIR`)"),
+            _ => return without(note),
         },
     };
+    let gives_floats = data.input().is_ok_and(|input| input.dtype() == DType::F32);
+    if !recipe.needs_calibration() && (!gives_floats || data.splits().all(|s| s != "calibration")) {
+        return without("note: no calibration samples: they are floats of a single input, in the split `calibration`");
+    }
     let count = usize::try_from(args.calibration_samples).unwrap_or(usize::MAX);
     Calibration::new(data.input()?.name(), &data.calibration(count, args.calibration_seed)?).map(Some)
 }

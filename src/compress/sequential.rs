@@ -5,7 +5,7 @@
 //! up for what the shortcut lost.
 
 use super::calibration::Calibration;
-use super::lanes::{Lane, sum_moments};
+use super::lanes::{Lane, sum_groups};
 use super::statistics::{Centred, Rows, matrix, row_step, tensor_from_matrix};
 use crate::model::{Facts, Graph, Layer, LayerKind, layers};
 use crate::onnx::{Attributes, Model};
@@ -128,6 +128,17 @@ pub(super) fn fit_layers(variant: &mut Model, pair: &Pair<'_>, calibration: &Cal
     Ok(outcomes)
 }
 
+/// Shows each layer of `original` with the problem it has there; what `see` says false to, or what has no problem, comes back with the
+/// reason.
+pub(super) fn show_problems(
+    original: &Model,
+    calibration: &Calibration,
+    see: &mut dyn FnMut(&Layer, &Problem) -> Result<bool>,
+) -> Result<Vec<Outcome>> {
+    let mut solve = |layer: &Layer, problem: &Problem| Ok(see(layer, problem)?.then(|| problem.current.clone()));
+    fit_layers(&mut original.clone(), &Pair { original, kept: &|_| None }, calibration, &mut solve)
+}
+
 /// Which of the original's tensors a layer is fitted to.
 struct Target {
     /// Name of the tensor, and the node that makes it.
@@ -205,8 +216,8 @@ fn fit_layer(
     };
     let node = model.graph().node[index].clone();
     let x = &node.input[0];
-    let Some(first) = lane.get(0, x) else { return Ok(Err("its input is a constant".into())) };
-    let rows = match Rows::of(layer, &node, first.shape(), &weight.shape) {
+    let Some(shape) = lane.shape(0, x) else { return Ok(Err("its input is a constant".into())) };
+    let rows = match Rows::of(layer, &node, shape, &weight.shape) {
         Ok(rows) => rows,
         Err(why) => return Ok(Err(why)),
     };
@@ -251,39 +262,36 @@ struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// One system for each of `groups` groups of outputs, all of `inputs` inputs.
-    fn systems(&self, inputs: usize, outputs: usize, groups: usize) -> Result<Vec<Centred>> {
-        let all = groups == 1;
-        let per_group = outputs / groups.max(1);
-        let one = |g: usize| self.system(inputs, g * per_group..(g + 1) * per_group, (!all).then_some((g, groups)));
-        (0..groups).map(one).collect()
-    }
-
-    /// The moments of the outputs `outputs` over all chunks. `group`: which one of how many these are.
-    fn system(&self, d: usize, outputs: Range<usize>, group: Option<(usize, usize)>) -> Result<Centred> {
+    /// One system for each of `groups` groups of outputs, all of `d` inputs, over all chunks.
+    fn systems(&self, d: usize, outputs: usize, groups: usize) -> Result<Vec<Centred>> {
         let count = self.lane.chunk_count();
-        let total: usize = (0..count).filter_map(|i| self.lane.get(i, self.x)).map(|t| self.rows.count(t.shape())).sum();
+        let total: usize = (0..count).filter_map(|i| self.lane.shape(i, self.x)).map(|shape| self.rows.count(shape)).sum();
         let step = row_step(total, d);
-        let kept = &self.kept[outputs.clone()];
-        let own: Vec<usize> = outputs.clone().collect();
+        let own: Vec<usize> = (0..outputs).collect();
+        let each = outputs / groups.max(1);
         let missing = |name: &str| Error::bad_input(format!("`{name}` was not computed during calibration"));
-        let sum = sum_moments(count, d, own.len(), |i, sum| {
-            let x = self.lane.get(i, self.x).ok_or_else(|| missing(self.x))?;
-            let t = self.original.get(i, self.target).ok_or_else(|| missing(self.target))?;
-            let mut targets = self.rows.targets(t, step, kept)?;
-            if let Some(other) = &self.minus {
-                let other = self.lane.get(i, other).ok_or_else(|| missing(other))?;
-                let shortcut = self.rows.targets(other, step, &own)?;
-                targets.iter_mut().zip(shortcut).for_each(|(t, s)| *t -= s);
+        let sums = sum_groups(count, groups, d, each, |i, sums| {
+            let x = self.lane.get(i, self.x)?.ok_or_else(|| missing(self.x))?;
+            let t = self.original.get(i, self.target)?.ok_or_else(|| missing(self.target))?;
+            let other = match &self.minus {
+                Some(name) => Some(self.lane.get(i, name)?.ok_or_else(|| missing(name))?),
+                None => None,
+            };
+            let channels = x.shape().get(1).copied().unwrap_or(0) / groups.max(1);
+            for (g, sum) in sums.iter_mut().enumerate() {
+                let part = g * each..(g + 1) * each;
+                let mut targets = self.rows.targets(&t, step, &self.kept[part.clone()])?;
+                if let Some(other) = &other {
+                    let shortcut = self.rows.targets(other, step, &own[part])?;
+                    targets.iter_mut().zip(shortcut).for_each(|(t, s)| *t -= s);
+                }
+                let inputs = self.rows.inputs(&x, step, (groups > 1).then(|| g * channels..(g + 1) * channels))?;
+                sum.add(&inputs, &targets)?;
             }
-            let channels = group.map(|(g, groups)| {
-                let each = x.shape().get(1).copied().unwrap_or(0) / groups;
-                g * each..(g + 1) * each
-            });
-            sum.add(&self.rows.inputs(x, step, channels)?, &targets)
+            Ok(())
         })?;
-        let moments = if self.about_mean { sum.centred() } else { sum.about_zero() };
-        moments.filter(Centred::is_finite).ok_or_else(|| {
+        let finished = sums.iter().map(|sum| if self.about_mean { sum.centred() } else { sum.about_zero() }.filter(Centred::is_finite));
+        finished.collect::<Option<_>>().ok_or_else(|| {
             Error::bad_input(format!("`{}` takes values that are not finite on the calibration samples", self.x))
                 .hint("clean the split `calibration`")
         })

@@ -22,6 +22,14 @@ pub enum Step {
         #[serde(default = "default_round_to")]
         round_to: usize,
     },
+    /// Split layers into two of lower rank until a share of the multiply–adds is gone.
+    Factorize {
+        /// Share of the multiply–adds, 0..1.
+        macs: f64,
+        /// Keep ranks at multiples of this.
+        #[serde(default = "default_round_to")]
+        round_to: usize,
+    },
     /// Set a share of the weights to zero, or some of every few in a row.
     PruneConnections {
         /// Share of the weights, 0..1.
@@ -232,6 +240,7 @@ impl Step {
             Step::PruneChannels { macs: Some(s), channels: None, .. } => share(s, "multiply–adds"),
             Step::PruneChannels { macs: None, channels: Some(s), .. } => share(s, "channels"),
             Step::PruneChannels { .. } => Err(Error::bad_input("`prune_channels` needs either `macs` or `channels`")),
+            Step::Factorize { macs, .. } => share(macs, "multiply–adds"),
             Step::PruneConnections { share: Some(s), pattern: None, .. } => share(s, "weights"),
             Step::PruneConnections { share: None, pattern: Some(_), distribution: Distribution::Global, .. } => Ok(()),
             Step::PruneConnections { share: None, pattern: Some(_), .. } => {
@@ -266,6 +275,10 @@ impl Step {
                 };
                 let round = if *round_to == DEFAULT_ROUND_TO { String::new() } else { format!(" --round-to {round_to}") };
                 format!("{amount} --granularity channel{round}")
+            }
+            Step::Factorize { macs, round_to } => {
+                let round = if *round_to == DEFAULT_ROUND_TO { String::new() } else { format!(" --round-to {round_to}") };
+                format!("--factorize {}{round}", percent(*macs))
             }
             Step::PruneConnections { share, pattern, distribution, method } => {
                 let mut out = match pattern {
@@ -305,6 +318,7 @@ impl fmt::Display for Step {
         match self {
             Step::PruneChannels { macs: Some(m), .. } => write!(f, "{} of multiply–adds pruned", percent(*m)),
             Step::PruneChannels { channels, .. } => write!(f, "{} of channels pruned", percent(channels.unwrap_or(0.0))),
+            Step::Factorize { macs, .. } => write!(f, "{} of multiply–adds factorized away", percent(*macs)),
             Step::PruneConnections { share, pattern, method, .. } => {
                 match pattern {
                     Some(pattern) => write!(f, "{pattern} connections kept")?,

@@ -43,6 +43,40 @@ fn integers_stay_within_their_range_and_scales_follow_the_output_channels() {
     }
 }
 
+/// Rounded to nearest: no weight is further from its number than half a step, unless the grid ends before it.
+#[test]
+fn rounding_errors_are_at_most_half_a_step() {
+    for (name, original) in models() {
+        for bits in [2, 4, 8] {
+            let (variant, _) = quantize_weights(&original, bits).unwrap();
+            let (before, after) = (Graph::new(&original), Graph::new(&variant));
+            for (old, new) in layer_list(&original).iter().zip(layer_list(&variant)) {
+                let (Some(old), Some(new)) = (&old.weight, &new.weight) else { continue };
+                let (Some(w), Some(Data::I8(q))) =
+                    (before.constant(&old.name).unwrap(), after.constant(&new.name).unwrap().map(Tensor::into_data))
+                else {
+                    continue;
+                };
+                let dequantize = after.node(after.consumers(&new.name)[0].node);
+                let scales = after.constant(&dequantize.input[1]).unwrap().unwrap();
+                let inner: usize = old.shape[old.output_axis + 1..].iter().product();
+                let outputs = old.shape[old.output_axis];
+                let half = 1i32 << (bits - 1);
+                // Weights behind other nodes may be laid out in another way than their constant.
+                if w.shape() != old.shape {
+                    continue;
+                }
+                for (i, (w, q)) in w.as_f32().unwrap().iter().zip(&q).enumerate() {
+                    let scale = scales.as_f32().unwrap()[i / inner % outputs];
+                    let error = (w - scale * f32::from(*q)).abs();
+                    let at_an_end = i32::from(*q) == half - 1 || i32::from(*q) == -half;
+                    assert!(at_an_end || error <= scale * 0.500_01, "{name}, {bits} bits: {w} became {q} steps of {scale}");
+                }
+            }
+        }
+    }
+}
+
 /// What DequantizeLinear gives back is as near as the note says.
 #[test]
 fn the_noted_error_is_the_error_of_the_dequantized_weights() {

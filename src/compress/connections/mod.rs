@@ -11,7 +11,7 @@ use super::calibration::Calibration;
 use super::note::Note;
 use super::prepare::prepare_to_prune;
 use super::repair::{self, Plan};
-use super::sequential::{Pair, Problem, fit_layers};
+use super::sequential::{Problem, show_problems};
 use super::statistics::{matrix, tensor_from_matrix};
 use crate::model::{Facts, Graph, Layer, LayerKind, Weight, layers};
 use crate::onnx::Model;
@@ -204,11 +204,11 @@ fn each_problem(
     let mut refused: HashMap<String, String> = HashMap::new();
     {
         let by_name: HashMap<&str, &Candidate<'_>> = candidates.iter().map(|c| (c.weight.name.as_str(), c)).collect();
-        let mut solve = |layer: &Layer, problem: &Problem| match layer.weight.as_ref().and_then(|w| by_name.get(w.name.as_str())) {
-            Some(candidate) => Ok(see(candidate, problem)?.then(|| problem.current.clone())),
-            None => Ok(Some(problem.current.clone())),
+        let mut show = |layer: &Layer, problem: &Problem| match layer.weight.as_ref().and_then(|w| by_name.get(w.name.as_str())) {
+            Some(candidate) => see(candidate, problem),
+            None => Ok(true),
         };
-        for outcome in fit_layers(&mut original.clone(), &Pair { original, kept: &|_| None }, calibration, &mut solve)? {
+        for outcome in show_problems(original, calibration, &mut show)? {
             if let (Some(weight), Err(why)) = (outcome.weight, outcome.fitted) {
                 refused.insert(weight, why);
             }

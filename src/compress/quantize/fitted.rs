@@ -2,7 +2,7 @@
 //! in the quantized model, it comes nearest to the original's output.
 
 use super::Quantization;
-use super::grid::{Grid, Row, Rows};
+use super::grid::{Grid, Row, Search};
 use super::weights::{BLOCK, granularity, nearest};
 use crate::Result;
 use crate::compress::calibration::Calibration;
@@ -60,7 +60,7 @@ pub(super) fn fit(variant: &mut Model, original: &Model, how: &Quantization<'_>,
 
 /// Weights (outputs × inputs) and scales in the order of their constant; `None` when the layer's system has no solution.
 fn solve(problem: &Problem, w0: &[f64], weight: &Weight, granularity: Granularity, bits: u32) -> Result<Option<(Vec<f64>, Vec<f32>)>> {
-    let rows = Rows { systems: &problem.systems, w0 };
+    let rows = Search { problem, w0 };
     let width = (w0.len() / weight.shape[weight.output_axis].max(1)).max(1);
     let block = if matches!(granularity, Granularity::Block { .. }) { BLOCK } else { width };
     let found = if granularity == Granularity::Tensor { rows.fit_alike(bits)? } else { rows.fit(Grid { bits, block })? };

@@ -7,6 +7,7 @@
 
 use super::scales::{best_scale, range};
 use crate::compress::lanes::map_chunks;
+use crate::compress::sequential::Problem;
 use crate::compress::statistics::Centred;
 use crate::{Error, Result};
 use faer::{Mat, Side};
@@ -218,15 +219,15 @@ impl Row {
     }
 }
 
-/// One layer's rows: those of each system in order.
-pub(super) struct Rows<'a> {
-    /// Moments of inputs and targets.
-    pub(super) systems: &'a [Centred],
-    /// The weights that the rows are to stay near, outputs × inputs.
+/// The rows of one layer.
+pub(super) struct Search<'a> {
+    /// What they are to give.
+    pub(super) problem: &'a Problem,
+    /// The weights that they are to stay near, outputs × inputs.
     pub(super) w0: &'a [f64],
 }
 
-impl Rows<'_> {
+impl Search<'_> {
     /// A scale for each row, or each block of it. Weights of `w0` that are zero stay zero: they were pruned.
     /// `None` when a system has no solution.
     pub(super) fn fit(&self, grid: Grid) -> Result<Option<Vec<Row>>> {
@@ -252,17 +253,14 @@ impl Rows<'_> {
             }
             shared.push(system);
         }
-        let grid = Grid { bits, block: self.systems.iter().map(|c| c.d).max().unwrap_or(1) };
+        let grid = Grid { bits, block: self.problem.systems.iter().map(|c| c.d).max().unwrap_or(1) };
         let alike = Alike { grid, shared, tasks };
         alike.best(self.w0).map(Some)
     }
 
+    /// Each system with the weights of its rows.
     fn parts(&self) -> impl Iterator<Item = (&Centred, &[f64])> {
-        self.systems.iter().scan(0, |first, c| {
-            let part = *first..*first + c.o * c.d;
-            *first = part.end;
-            Some((c, &self.w0[part]))
-        })
+        self.problem.parts().map(|(c, rows)| (c, &self.w0[rows.start * c.d..rows.end * c.d]))
     }
 }
 

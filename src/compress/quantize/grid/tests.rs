@@ -14,6 +14,10 @@ fn centred(d: usize, o: usize, rows: usize, w: &[f64], seed: u32) -> Centred {
     moments.centred().unwrap()
 }
 
+fn posed(systems: Vec<Centred>) -> Problem {
+    Problem { systems, current: Vec::new() }
+}
+
 /// What is minimised: the squared error with the pull towards `w0`.
 fn cost(c: &Centred, w: &[f64], w0: &[f64]) -> f64 {
     c.squared_error(w).0 + c.ridge() * w.iter().zip(w0).map(|(a, b)| (a - b).powi(2)).sum::<f64>()
@@ -39,7 +43,7 @@ proptest! {
     fn fitted_rows_are_never_worse_than_rounded_ones(w in weights(11, 3), bits in 2u32..=8, block in prop_oneof![Just(11usize), Just(4)], seed in 0u32..99) {
         let c = centred(11, 3, 60, &w, seed);
         let grid = Grid { bits, block };
-        let rows = Rows { systems: std::slice::from_ref(&c), w0: &w }.fit(grid).unwrap().unwrap();
+        let rows = Search { problem: &posed(vec![c.clone()]), w0: &w }.fit(grid).unwrap().unwrap();
         let found = values(&rows, block);
         let nearest: Vec<f64> = w.chunks(11).flat_map(|row| rounded(row, grid)).collect();
         prop_assert!(cost(&c, &found, &w) <= cost(&c, &nearest, &w) * (1.0 + 1e-9) + 1e-12);
@@ -54,7 +58,7 @@ proptest! {
     #[test]
     fn so_are_rows_that_share_a_scale(w in weights(9, 4), bits in 2u32..=8, seed in 0u32..99) {
         let systems: Vec<Centred> = w.chunks(18).map(|w| centred(9, 2, 50, w, seed)).collect();
-        let rows = Rows { systems: &systems, w0: &w }.fit_alike(bits).unwrap().unwrap();
+        let rows = Search { problem: &posed(systems.clone()), w0: &w }.fit_alike(bits).unwrap().unwrap();
         prop_assert!(rows.iter().all(|r| r.scales == rows[0].scales));
         let found = values(&rows, 9);
         let nearest = rounded(&w, Grid { bits, block: w.len() });
@@ -67,7 +71,7 @@ proptest! {
     fn a_descent_ends_where_no_single_step_helps(w in prop::collection::vec(-1.0f64..1.0, 8), bits in 2u32..=4, seed in 0u32..99) {
         let c = centred(8, 1, 60, &w, seed);
         let grid = Grid { bits, block: 8 };
-        let row = Rows { systems: std::slice::from_ref(&c), w0: &w }.fit(grid).unwrap().unwrap().remove(0);
+        let row = Search { problem: &posed(vec![c.clone()]), w0: &w }.fit(grid).unwrap().unwrap().remove(0);
         let at = |q: &[f64], scale: f64| cost(&c, &q.iter().map(|q| q * scale).collect::<Vec<_>>(), &w);
         let best = at(&row.q, row.scales[0]);
         for j in 0..8 {
@@ -107,7 +111,7 @@ fn dead_inputs_constant_activations_and_few_samples_give_the_rounded_weights_or_
         let mut moments = Moments::new(4, 1);
         moments.add(x, t).unwrap();
         let c = moments.centred().unwrap();
-        Rows { systems: &[c], w0: &w }.fit(Grid { bits: 8, block: 4 }).unwrap().unwrap()
+        Search { problem: &posed(vec![c]), w0: &w }.fit(Grid { bits: 8, block: 4 }).unwrap().unwrap()
     };
     // All inputs constant: nothing is known but the weights.
     let found = values(&fit(&[1.0; 12], &[2.0; 3]), 4);
