@@ -39,7 +39,7 @@ pub fn factorize(model: &Model, macs: f64, round_to: usize, calibration: &Calibr
     let outputs = Outputs::of(&original, &calibration)?;
     let mut splits: Vec<Split> = Vec::new();
     let outcomes = show_problems(&original, &calibration, &mut |layer, problem| {
-        let Some(mut split) = Split::new(layer, problem) else { return Ok(false) };
+        let Some(mut split) = Split::new(layer, problem) else { return Ok(Err("its weights are no one matrix")) };
         let half = split.most(round_to) / 2;
         let mut probe = original.clone();
         probe
@@ -49,7 +49,7 @@ pub fn factorize(model: &Model, macs: f64, round_to: usize, calibration: &Calibr
             split.importance = (outputs.divergence(&probe)? / error).min(f64::MAX);
         }
         splits.push(split);
-        Ok(true)
+        Ok(Ok(()))
     })?;
     for outcome in outcomes {
         if let Err(why) = outcome.fitted {

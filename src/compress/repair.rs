@@ -2,7 +2,7 @@
 
 use super::calibration::Calibration;
 use super::note::Note;
-use super::sequential::{Outcome, Pair, Problem, fit_layers};
+use super::sequential::{NO_SOLUTION, Outcome, Pair, Problem, fit_layers};
 use crate::Result;
 use crate::model::Layer;
 use crate::onnx::Model;
@@ -23,7 +23,7 @@ pub(super) fn refit(variant: &mut Model, plan: &Plan<'_>, calibration: &Calibrat
     let pair = Pair { original: plan.original, kept: plan.kept };
     let mut solve = |layer: &Layer, problem: &Problem| {
         let support = layer.weight.as_ref().and_then(|w| plan.support.get(&w.name));
-        Ok(best(problem, support.map(Vec::as_slice)))
+        Ok(best(problem, support.map(Vec::as_slice)).ok_or(NO_SOLUTION))
     };
     let outcomes = fit_layers(variant, &pair, calibration, &mut solve)?;
     let note = |Outcome { layer, fitted, .. }| match fitted {

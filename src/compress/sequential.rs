@@ -30,8 +30,14 @@ pub(super) struct Problem {
     pub(super) current: Vec<f64>,
 }
 
-/// Answers a layer's problem with its weights (outputs × inputs); `None`: the system has no solution.
-pub(super) type Solver<'a> = dyn FnMut(&Layer, &Problem) -> Result<Option<Vec<f64>>> + 'a;
+/// A layer's weights (outputs × inputs), or why it is left as it is.
+pub(super) type Answer = std::result::Result<Vec<f64>, &'static str>;
+
+/// Answers a layer's problem.
+pub(super) type Solver<'a> = dyn FnMut(&Layer, &Problem) -> Result<Answer> + 'a;
+
+/// Why a layer is left as it is when H with its ridge cannot be factored.
+pub(super) const NO_SOLUTION: &str = "its least-squares system has no solution";
 
 /// A layer that got new weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -119,7 +125,7 @@ pub(super) fn fit_layers(variant: &mut Model, pair: &Pair<'_>, calibration: &Cal
                     original.unpin(&target.tensor);
                     fitted
                 }
-                None => Err("it has no constant float weights".to_owned()),
+                None => Err("it has no constant float weights, or the original has no such output".to_owned()),
             };
             outcomes.push(Outcome { layer: layer.name.clone(), weight: layer.weight.as_ref().map(|w| w.name.clone()), fitted });
         }
@@ -128,14 +134,14 @@ pub(super) fn fit_layers(variant: &mut Model, pair: &Pair<'_>, calibration: &Cal
     Ok(outcomes)
 }
 
-/// Shows each layer of `original` with the problem it has there; what `see` says false to, or what has no problem, comes back with the
+/// Shows each layer of `original` with the problem it has there; what `see` refuses, or what has no problem, comes back with the
 /// reason.
 pub(super) fn show_problems(
     original: &Model,
     calibration: &Calibration,
-    see: &mut dyn FnMut(&Layer, &Problem) -> Result<bool>,
+    see: &mut dyn FnMut(&Layer, &Problem) -> Result<std::result::Result<(), &'static str>>,
 ) -> Result<Vec<Outcome>> {
-    let mut solve = |layer: &Layer, problem: &Problem| Ok(see(layer, problem)?.then(|| problem.current.clone()));
+    let mut solve = |layer: &Layer, problem: &Problem| Ok(see(layer, problem)?.map(|()| problem.current.clone()));
     fit_layers(&mut original.clone(), &Pair { original, kept: &|_| None }, calibration, &mut solve)
 }
 
@@ -233,7 +239,10 @@ fn fit_layer(
     let sources = Sources { lane, original, x, target: &target.tensor, minus, rows: &rows, kept: &kept, about_mean };
     let inputs = current.len() / outputs.max(1);
     let problem = Problem { systems: sources.systems(inputs, outputs, groups)?, current };
-    let Some(solution) = solve(layer, &problem)? else { return Ok(Err("its least-squares system has no solution".into())) };
+    let solution = match solve(layer, &problem)? {
+        Ok(solution) => solution,
+        Err(why) => return Ok(Err(why.to_owned())),
+    };
     let new = tensor_from_matrix(&solution, &weight.shape, weight.output_axis)?;
     model.set_constant(&weight.name, &new)?;
     lane.set_constant(&weight.name, new);

@@ -186,27 +186,27 @@ fn by_norms(
         }
         let scores = candidate.w.iter().zip(norms).map(|(w, x)| w.abs() * x).collect();
         found.insert(candidate.weight.name.clone(), scores);
-        Ok(true)
+        Ok(Ok(()))
     })?;
     let scores: Vec<Vec<f64>> = candidates.iter().map(|c| found.remove(&c.weight.name).unwrap_or_default()).collect();
     Ok(by_score(candidates, &scores, amount))
 }
 
-/// Shows each candidate with the least-squares problem it has in the original. Those that are not shown, or for which `see` says
-/// false, are no candidates any more, which is noted.
+/// Shows each candidate with the least-squares problem it has in the original. Those that are not shown, or that `see` refuses, are no
+/// candidates any more, which is noted.
 fn each_problem(
     original: &Model,
     candidates: &mut Vec<Candidate<'_>>,
     calibration: &Calibration,
     notes: &mut Vec<Note>,
-    see: &mut dyn FnMut(&Candidate<'_>, &Problem) -> Result<bool>,
+    see: &mut dyn FnMut(&Candidate<'_>, &Problem) -> Result<std::result::Result<(), &'static str>>,
 ) -> Result<()> {
     let mut refused: HashMap<String, String> = HashMap::new();
     {
         let by_name: HashMap<&str, &Candidate<'_>> = candidates.iter().map(|c| (c.weight.name.as_str(), c)).collect();
         let mut show = |layer: &Layer, problem: &Problem| match layer.weight.as_ref().and_then(|w| by_name.get(w.name.as_str())) {
             Some(candidate) => see(candidate, problem),
-            None => Ok(true),
+            None => Ok(Ok(())),
         };
         for outcome in show_problems(original, calibration, &mut show)? {
             if let (Some(weight), Err(why)) = (outcome.weight, outcome.fitted) {

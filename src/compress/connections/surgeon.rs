@@ -7,7 +7,7 @@ use crate::compress::calibration::Calibration;
 use crate::compress::divergence::Outputs;
 use crate::compress::lanes::map_chunks;
 use crate::compress::note::Note;
-use crate::compress::sequential::Problem;
+use crate::compress::sequential::{NO_SOLUTION, Problem};
 use crate::compress::statistics::tensor_from_matrix;
 use crate::onnx::Model;
 use crate::recipe::Distribution;
@@ -31,10 +31,10 @@ pub(super) fn masks(
             Amount::Pattern(pattern) => Some(Limit { groups: &candidate.groups, most: pattern.of - pattern.keep }),
             Amount::Share(..) => None,
         };
-        let Some(mut ranking) = Ranking::new(problem, &candidate.w, limit)? else { return Ok(false) };
+        let Some(mut ranking) = Ranking::new(problem, &candidate.w, limit)? else { return Ok(Err(NO_SOLUTION)) };
         if let Amount::Share(ratio, Distribution::Global) = amount {
             let gone = cut(&[&ranking], ratio).remove(0);
-            let Some(probed) = problem.on_support(&candidate.w, Some(&ranking.kept(&gone))) else { return Ok(false) };
+            let Some(probed) = problem.on_support(&candidate.w, Some(&ranking.kept(&gone))) else { return Ok(Err(NO_SOLUTION)) };
             let mut probe = original.clone();
             probe.set_constant(&candidate.weight.name, &tensor_from_matrix(&probed, &candidate.weight.shape, candidate.axis)?)?;
             // Where nothing is lost, nothing is to be weighed.
@@ -44,7 +44,7 @@ pub(super) fn masks(
             }
         }
         found.insert(candidate.weight.name.clone(), ranking);
-        Ok(true)
+        Ok(Ok(()))
     })?;
     let rankings: Vec<&Ranking> = candidates.iter().filter_map(|c| found.get(&c.weight.name)).collect();
     let gone = match amount {

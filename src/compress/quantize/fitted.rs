@@ -6,7 +6,7 @@ use super::grid::{Grid, Row, Search};
 use super::weights::{BLOCK, granularity, nearest};
 use crate::Result;
 use crate::compress::calibration::Calibration;
-use crate::compress::sequential::{Fitted, Pair, Problem, fit_layers};
+use crate::compress::sequential::{Answer, Fitted, NO_SOLUTION, Pair, Problem, fit_layers};
 use crate::compress::statistics::{matrix, tensor_from_matrix};
 use crate::model::{Facts, Granularity, Graph, Layer, Weight, layers};
 use crate::onnx::Model;
@@ -39,15 +39,18 @@ pub(super) fn fit(variant: &mut Model, original: &Model, how: &Quantization<'_>,
         variant.set_constant(&weight.name, &code.dequantize(&code.quantize(&value)?)?)?;
         on_grid.insert(weight.name.clone(), OnGrid { scales: code.scales().to_vec(), fitted: Err("it was not reached".into()) });
     }
-    let mut answer = |layer: &Layer, problem: &Problem| -> Result<Option<Vec<f64>>> {
-        let Some(weight) = &layer.weight else { return Ok(None) };
-        let (Some(value), Some(entry)) = (graph.constant(&weight.name)?, on_grid.get_mut(&weight.name)) else { return Ok(None) };
+    let mut answer = |layer: &Layer, problem: &Problem| -> Result<Answer> {
+        let Some(weight) = &layer.weight else { return Ok(Err(NO_SOLUTION)) };
+        let (Some(value), Some(entry)) = (graph.constant(&weight.name)?, on_grid.get_mut(&weight.name)) else {
+            return Ok(Err(NO_SOLUTION));
+        };
         let w0 = matrix(&value, weight.output_axis)?;
         let solved = solve(problem, &w0, weight, granularity(wanted, layer, weight), bits)?;
-        Ok(solved.map(|(w, scales)| {
+        let keep = |(w, scales)| {
             entry.scales = scales;
             w
-        }))
+        };
+        Ok(solved.map(keep).ok_or(NO_SOLUTION))
     };
     let outcomes = fit_layers(variant, &Pair { original, kept: &|_| None }, &samples, &mut answer)?;
     for outcome in outcomes {
