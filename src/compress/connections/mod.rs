@@ -31,7 +31,7 @@ pub struct Sparsity {
 /// How many weights go.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Amount {
-    /// This share of all layers' weights, between 0 and 1.
+    /// This share of the weights of all layers but depthwise ones, between 0 and 1.
     Share(f64, Distribution),
     /// Some of each group of weights along the inputs.
     Pattern(Pattern),
@@ -85,8 +85,14 @@ pub fn prune_connections(model: &Model, how: &Sparsity, calibration: Option<&Cal
             Err(why) => notes.push(Note::skipped(&layer.name, why)),
         }
     }
+    if candidates.is_empty() {
+        return Err(Error::bad_input("no layer of this model has constant float32 weights to prune"));
+    }
     let masks = match (how.method, calibration) {
-        (PruneMethod::LeastSquares, Some(c)) => surgeon::masks(&original, &mut candidates, how.amount, c, &mut notes)?,
+        (PruneMethod::LeastSquares, Some(c)) => {
+            let variant = surgeon::prune(&original, &mut candidates, how.amount, c, &mut notes)?;
+            return Ok((variant, notes));
+        }
         (PruneMethod::Wanda, Some(c)) => by_norms(&original, &mut candidates, how.amount, c, &mut notes)?,
         (PruneMethod::Wanda, None) => {
             return Err(Error::bad_input("Wanda weighs weights by the inputs they meet, and there are no calibration samples")
@@ -97,9 +103,6 @@ pub fn prune_connections(model: &Model, how: &Sparsity, calibration: Option<&Cal
             by_score(&candidates, &magnitudes, how.amount)
         }
     };
-    if candidates.is_empty() {
-        return Err(Error::bad_input("no layer of this model has constant float32 weights to prune"));
-    }
     let mut variant = original.clone();
     let mut support = HashMap::new();
     for (c, keep) in candidates.iter().zip(masks) {
@@ -135,6 +138,9 @@ impl<'a> Candidate<'a> {
             Ok((_, weight)) => weight,
             Err(why) => return Ok(Err(why)),
         };
+        if layer.kind == LayerKind::DepthwiseConv {
+            return Ok(Err("a depthwise layer has few weights, and all of them matter".into()));
+        }
         let Some(value) = graph.constant(&weight.name)? else { return Ok(Err("its weights are no constant".into())) };
         let groups = match amount {
             Amount::Share(..) => Vec::new(),

@@ -7,121 +7,170 @@ use crate::compress::calibration::Calibration;
 use crate::compress::divergence::Outputs;
 use crate::compress::lanes::map_chunks;
 use crate::compress::note::Note;
-use crate::compress::sequential::{NO_SOLUTION, Problem};
+use crate::compress::sequential::{Answer, NO_SOLUTION, Pair, Problem, fit_layers};
 use crate::compress::statistics::tensor_from_matrix;
+use crate::model::Layer;
 use crate::onnx::Model;
 use crate::recipe::Distribution;
 use std::collections::HashMap;
 
-/// Which weights of the candidates stay. Candidates whose problems have no solution are none any more, which is noted.
-///
-/// With one threshold over all layers a layer's losses are scaled so that all of them, when this layer alone loses the share that
-/// is asked for, come to the divergence of the model's output that this makes.
-pub(super) fn masks(
+/// Shares of a layer's weights at which it is seen what their going does to the model's output.
+const LEVELS: [f64; 12] = [0.2, 0.35, 0.5, 0.6, 0.7, 0.77, 0.83, 0.88, 0.92, 0.95, 0.97, 0.985];
+
+/// Prunes the candidates of `original` and fits what is left, layer after layer, in the order of the surgeon on the inputs that each
+/// layer really gets. Candidates whose problems have no solution are left whole, which is noted.
+pub(super) fn prune(
     original: &Model,
     candidates: &mut Vec<Candidate<'_>>,
     amount: Amount,
     calibration: &Calibration,
     notes: &mut Vec<Note>,
-) -> Result<Vec<Vec<bool>>> {
-    let outputs = Outputs::of(original, calibration)?;
-    let mut found: HashMap<String, Ranking> = HashMap::new();
-    each_problem(original, candidates, calibration, notes, &mut |candidate, problem| {
+) -> Result<Model> {
+    let gone: HashMap<String, usize> = match amount {
+        Amount::Share(ratio, Distribution::Global) => spread(original, candidates, ratio, calibration, notes)?,
+        Amount::Share(ratio, Distribution::PerLayer) => {
+            candidates.iter().map(|c| (c.weight.name.clone(), share_of(c.w.len(), ratio))).collect()
+        }
+        Amount::Pattern(_) => HashMap::new(),
+    };
+    let by_name: HashMap<&str, &Candidate<'_>> = candidates.iter().map(|c| (c.weight.name.as_str(), c)).collect();
+    let mut zeros: HashMap<String, usize> = HashMap::new();
+    let mut solve = |layer: &Layer, problem: &Problem| -> Result<Answer> {
+        let Some(c) = layer.weight.as_ref().and_then(|w| by_name.get(w.name.as_str())) else {
+            return Ok(problem.on_support(&problem.current, None).ok_or(NO_SOLUTION));
+        };
         let limit = match amount {
-            Amount::Pattern(pattern) => Some(Limit { groups: &candidate.groups, most: pattern.of - pattern.keep }),
+            Amount::Pattern(pattern) => Some(Limit { groups: &c.groups, most: pattern.of - pattern.keep }),
             Amount::Share(..) => None,
         };
-        let Some(mut ranking) = Ranking::new(problem, &candidate.w, limit)? else { return Ok(Err(NO_SOLUTION)) };
-        if let Amount::Share(ratio, Distribution::Global) = amount {
-            let gone = cut(&[&ranking], ratio).remove(0);
-            let Some(probed) = problem.on_support(&candidate.w, Some(&ranking.kept(&gone))) else { return Ok(Err(NO_SOLUTION)) };
-            let mut probe = original.clone();
-            probe.set_constant(&candidate.weight.name, &tensor_from_matrix(&probed, &candidate.weight.shape, candidate.axis)?)?;
-            // Where nothing is lost, nothing is to be weighed.
-            let loss = ranking.loss(&gone);
-            if loss > 0.0 {
-                ranking.scale((outputs.divergence(&probe)? / loss).min(f64::MAX));
-            }
-        }
-        found.insert(candidate.weight.name.clone(), ranking);
-        Ok(Ok(()))
-    })?;
-    let rankings: Vec<&Ranking> = candidates.iter().filter_map(|c| found.get(&c.weight.name)).collect();
-    let gone = match amount {
-        Amount::Pattern(_) => rankings.iter().map(|r| r.rows.iter().map(Vec::len).collect()).collect(),
-        Amount::Share(ratio, Distribution::Global) => cut(&rankings, ratio),
-        Amount::Share(ratio, Distribution::PerLayer) => rankings.iter().flat_map(|r| cut(&[r], ratio)).collect(),
+        let Some(ranking) = Ranking::new(problem, &c.w, limit)? else { return Ok(Err(NO_SOLUTION)) };
+        let count = gone.get(&c.weight.name).copied().unwrap_or(ranking.order.len());
+        zeros.insert(layer.name.clone(), count);
+        Ok(problem.on_support(&c.w, Some(&ranking.kept(count))).ok_or(NO_SOLUTION))
     };
-    Ok(rankings.iter().zip(gone).map(|(r, gone)| r.kept(&gone)).collect())
+    let mut variant = original.clone();
+    for outcome in fit_layers(&mut variant, &Pair { original, kept: &|_| None }, calibration, &mut solve)? {
+        let weights = candidates.iter().find(|c| Some(&c.weight.name) == outcome.weight.as_ref()).map_or(0, |c| c.w.len());
+        notes.push(match (outcome.fitted, zeros.get(&outcome.layer)) {
+            (Ok(fit), Some(zeros)) => {
+                let share = 100.0 * *zeros as f64 / weights.max(1) as f64;
+                let detail = format!("{zeros} of {weights} weights set to zero ({share:.0} %), output error {:.1} %", fit.error * 100.0);
+                Note { error: Some(fit.error), ..Note::changed(&outcome.layer, detail) }
+            }
+            (Ok(fit), None) => {
+                let detail = format!("refitted: output error {:.1} % → {:.1} %", fit.before * 100.0, fit.error * 100.0);
+                Note { error: Some(fit.error), ..Note::changed(&outcome.layer, detail) }
+            }
+            (Err(_), _) if weights == 0 => continue,
+            (Err(why), _) => Note::skipped(&outcome.layer, why),
+        });
+    }
+    Ok(variant)
 }
 
-/// How many weights go of each row of each layer when the share `ratio` of all goes, the cheapest first. The last weight of a layer
-/// stays.
-fn cut(layers: &[&Ranking], ratio: f64) -> Vec<Vec<usize>> {
-    let mut gone: Vec<Vec<usize>> = layers.iter().map(|l| vec![0; l.rows.len()]).collect();
-    let mut all: Vec<(f64, usize, usize)> = Vec::new();
-    for (number, layer) in layers.iter().enumerate() {
-        let costs = layer.rows.iter().enumerate().flat_map(|(r, row)| row.iter().map(move |removal| (removal.cost, number, r)));
-        let first = all.len();
-        all.extend(costs);
-        if let Some(dearest) = all[first..].iter_mut().max_by(|a, b| a.0.total_cmp(&b.0)) {
-            dearest.0 = f64::INFINITY;
+/// How many of `weights` go; the last one stays.
+fn share_of(weights: usize, ratio: f64) -> usize {
+    ((weights as f64 * ratio).round() as usize).min(weights.saturating_sub(1))
+}
+
+/// How many weights go of each candidate when the share `ratio` of all goes, so that the sum of what this does to the model's output is
+/// least: for each layer that is measured at [`LEVELS`], one layer at a time.
+fn spread(
+    original: &Model,
+    candidates: &mut Vec<Candidate<'_>>,
+    ratio: f64,
+    calibration: &Calibration,
+    notes: &mut Vec<Note>,
+) -> Result<HashMap<String, usize>> {
+    let outputs = Outputs::of(original, calibration)?;
+    let mut found: HashMap<String, Vec<(usize, f64)>> = HashMap::new();
+    each_problem(original, candidates, calibration, notes, &mut |c, problem| {
+        let Some(ranking) = Ranking::new(problem, &c.w, None)? else { return Ok(Err(NO_SOLUTION)) };
+        let mut levels = vec![(0, 0.0)];
+        for level in LEVELS {
+            let count = share_of(c.w.len(), level);
+            let Some(w) = problem.on_support(&c.w, Some(&ranking.kept(count))) else { return Ok(Err(NO_SOLUTION)) };
+            let mut probe = original.clone();
+            probe.set_constant(&c.weight.name, &tensor_from_matrix(&w, &c.weight.shape, c.axis)?)?;
+            levels.push((count, outputs.divergence(&probe)?));
         }
+        found.insert(c.weight.name.clone(), levels);
+        Ok(Ok(()))
+    })?;
+    let layers: Vec<(usize, Vec<(usize, f64)>)> =
+        candidates.iter().map(|c| (c.w.len(), found.remove(&c.weight.name).unwrap_or_default())).collect();
+    let gone = cheapest(&layers, ratio);
+    Ok(candidates.iter().zip(gone).map(|(c, gone)| (c.weight.name.clone(), gone)).collect())
+}
+
+/// For layers of so many weights, with what it costs when the first so many of them go: how many go of each, so that the share `ratio`
+/// of all goes at the least sum. Costs are taken as straight between levels, and to rise ever more steeply. The last weight of a layer
+/// stays.
+fn cheapest(layers: &[(usize, Vec<(usize, f64)>)], ratio: f64) -> Vec<usize> {
+    // Pieces of layers: what one weight of them costs, and how many there are.
+    let mut pieces: Vec<(f64, usize, usize)> = Vec::new();
+    for (number, (weights, levels)) in layers.iter().enumerate() {
+        let mut steepest = 0.0f64;
+        for pair in levels.windows(2) {
+            let ((from, before), (to, after)) = (pair[0], pair[1]);
+            if to > from {
+                steepest = steepest.max((after - before) / (to - from) as f64);
+                pieces.push((steepest, number, to - from));
+            }
+        }
+        let last = levels.last().map_or(0, |l| l.0);
+        pieces.push((f64::INFINITY, number, (weights - last).saturating_sub(1)));
     }
-    let count = ((all.len() as f64 * ratio).round() as usize).min(all.len().saturating_sub(layers.len()));
-    // Costs do not fall along a row, so that those of a row that go are its first ones, whatever the order among equals.
-    all.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    all[..count].iter().for_each(|&(_, layer, row)| gone[layer][row] += 1);
+    // Stable, so that the pieces of a layer stay in their order.
+    pieces.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let total: usize = layers.iter().map(|l| l.0).sum();
+    let mut left = (total as f64 * ratio).round() as usize;
+    let mut gone = vec![0; layers.len()];
+    for (_, number, count) in pieces {
+        gone[number] += count.min(left);
+        left -= count.min(left);
+    }
     gone
 }
 
-/// In which order the weights of each row of a layer go.
+/// In which order the weights of a layer go.
 #[derive(Debug, Clone)]
 struct Ranking {
-    d: usize,
-    rows: Vec<Vec<Removal>>,
+    /// Places in the matrix of weights, outputs × inputs.
+    order: Vec<usize>,
+    weights: usize,
 }
 
 /// A weight that goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Removal {
     column: usize,
-    /// What its going adds to the squared error of the row's output.
-    loss: f64,
-    /// The greatest loss so far in its row: who wants to remove this weight must accept that one.
+    /// What its going adds to the squared error of the row's output, or what that of one before it did if that is more: who wants to
+    /// remove this weight must accept that one.
     cost: f64,
 }
 
 impl Ranking {
     /// From the least-squares weights near `w0` (outputs × inputs). `None` when the layer's system has no solution.
     fn new(problem: &Problem, w0: &[f64], limit: Option<Limit<'_>>) -> Result<Option<Self>> {
-        let mut ranking = Ranking { d: 0, rows: Vec::new() };
+        let mut all: Vec<(f64, usize)> = Vec::new();
         for (c, outputs) in problem.parts() {
             let part = &w0[outputs.start * c.d..outputs.end * c.d];
             let (Some(dense), Some(inverse)) = (c.dense(part), c.inverse()) else { return Ok(None) };
-            let each: Vec<&[f64]> = dense.chunks_exact(c.d).collect();
-            ranking.rows.extend(map_chunks(&each, |_, w| Ok(removals(&inverse, w, limit)))?);
-            ranking.d = c.d;
+            let each: Vec<&[f64]> = dense.chunks_exact(c.d.max(1)).collect();
+            for (row, removals) in outputs.zip(map_chunks(&each, |_, w| Ok(removals(&inverse, w, limit)))?) {
+                all.extend(removals.iter().map(|r| (r.cost, row * c.d + r.column)));
+            }
         }
-        Ok(Some(ranking))
+        // Stable, and costs do not fall along a row: its weights stay in their order.
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Ok(Some(Ranking { order: all.into_iter().map(|(_, place)| place).collect(), weights: w0.len() }))
     }
 
-    /// Multiplies costs.
-    fn scale(&mut self, factor: f64) {
-        self.rows.iter_mut().flatten().for_each(|r| r.cost *= factor);
-    }
-
-    /// The squared error that the first `gone` removals of each row make.
-    fn loss(&self, gone: &[usize]) -> f64 {
-        self.rows.iter().zip(gone).map(|(row, &gone)| row[..gone].iter().map(|r| r.loss).sum::<f64>()).sum()
-    }
-
-    /// Weights that stay after the first `gone` removals of each row.
-    fn kept(&self, gone: &[usize]) -> Vec<bool> {
-        let mut keep = vec![true; self.rows.len() * self.d];
-        for ((row, &gone), keep) in self.rows.iter().zip(gone).zip(keep.chunks_exact_mut(self.d.max(1))) {
-            row[..gone].iter().for_each(|removal| keep[removal.column] = false);
-        }
+    /// Weights that stay when the first `gone` go.
+    fn kept(&self, gone: usize) -> Vec<bool> {
+        let mut keep = vec![true; self.weights];
+        self.order.iter().take(gone).for_each(|&place| keep[place] = false);
         keep
     }
 }
@@ -155,7 +204,7 @@ fn removals(inverse: &[f64], w: &[f64], limit: Option<Limit<'_>>) -> Vec<Removal
             break;
         };
         cost = loss(p).max(cost);
-        out.push(Removal { column: columns[p], loss: loss(p), cost });
+        out.push(Removal { column: columns[p], cost });
         if let (Some(l), Some(gone)) = (&limit, &mut gone_of) {
             gone[l.groups[columns[p]]] += 1;
         }
@@ -217,29 +266,30 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
-        /// Each loss is the difference that solving the smaller problem afresh makes.
+        /// Each cost is the greatest difference so far that solving the smaller problem afresh makes.
         #[test]
-        fn losses_are_those_of_the_best_refit(d in 2usize..9, seed in 0u32..1000) {
+        fn costs_are_those_of_the_best_refit(d in 2usize..9, seed in 0u32..1000) {
             let p = problem(d, 1, seed);
-            let ranking = Ranking::new(&p, &p.current, None).unwrap().unwrap();
             let c = &p.systems[0];
-            for gone in 1..=d {
-                let (before, after) = (ranking.kept(&[gone - 1]), ranking.kept(&[gone]));
-                let solve = |keep: &[bool]| regular(c, &p.on_support(&p.current, Some(keep)).unwrap(), &p.current);
-                let added = solve(&after) - solve(&before);
-                prop_assert!((added - ranking.rows[0][gone - 1].loss).abs() <= 1e-6 * (1.0 + added.abs()), "{added} {:?}", ranking.rows[0][gone - 1]);
+            let steps = removals(&c.inverse().unwrap(), &c.dense(&p.current).unwrap(), None);
+            let mut keep = vec![true; d];
+            let solve = |keep: &[bool]| regular(c, &p.on_support(&p.current, Some(keep)).unwrap(), &p.current);
+            let mut most = 0.0f64;
+            for step in steps {
+                let before = solve(&keep);
+                keep[step.column] = false;
+                most = most.max(solve(&keep) - before);
+                prop_assert!((most - step.cost).abs() <= 1e-6 * (1.0 + most), "{most} {step:?}");
             }
         }
 
         #[test]
-        fn the_share_is_exact_and_no_layer_is_emptied(ratio in 0.0f64..1.0, seed in 0u32..1000) {
-            let rankings: Vec<Ranking> =
-                [(5, 3), (8, 2), (3, 6)].map(|(d, o)| problem(d, o, seed)).iter().map(|p| Ranking::new(p, &p.current, None).unwrap().unwrap()).collect();
-            let gone = cut(&rankings.iter().collect::<Vec<_>>(), ratio);
-            prop_assert_eq!(gone.iter().flatten().sum::<usize>(), ((49.0 * ratio).round() as usize).min(46));
-            for (r, gone) in rankings.iter().zip(&gone) {
-                prop_assert!(r.kept(gone).contains(&true));
-            }
+        fn the_share_is_exact_and_no_layer_is_emptied(ratio in 0.0f64..1.0, costs in prop::collection::vec(0.0f64..1.0, 9)) {
+            let layers: Vec<(usize, Vec<(usize, f64)>)> =
+                costs.chunks(3).zip([15, 16, 18]).map(|(c, n)| (n, vec![(0, 0.0), (n / 2, c[0]), (n * 3 / 4, c[0] + c[1])])).collect();
+            let gone = cheapest(&layers, ratio);
+            prop_assert_eq!(gone.iter().sum::<usize>(), ((49.0 * ratio).round() as usize).min(46));
+            prop_assert!(gone.iter().zip(&layers).all(|(g, l)| *g < l.0));
         }
 
         #[test]
@@ -247,7 +297,7 @@ mod tests {
             let p = problem(12, 3, seed);
             let groups: Vec<usize> = (0..12).map(|j| j % 3).collect();
             let ranking = Ranking::new(&p, &p.current, Some(Limit { groups: &groups, most: 2 })).unwrap().unwrap();
-            let keep = ranking.kept(&ranking.rows.iter().map(Vec::len).collect::<Vec<_>>());
+            let keep = ranking.kept(ranking.order.len());
             for row in keep.chunks(12) {
                 prop_assert!((0..3).all(|g| (0..12).filter(|&j| groups[j] == g && row[j]).count() == 2));
             }
