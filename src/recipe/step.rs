@@ -70,8 +70,8 @@ pub enum Step {
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum WeightMethod {
-    /// Layer after layer those with which the layer's output comes nearest to the original's, biases refitted (needs
-    /// calibration samples; without any as `Rtn`).
+    /// Layer after layer those with which its output comes nearest to the original's, biases too (without calibration samples: as
+    /// rtn).
     #[default]
     LeastSquares,
     /// Rounded to nearest.
@@ -83,11 +83,11 @@ pub enum WeightMethod {
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum PruneMethod {
-    /// Those whose loss the other weights of their output make up for best (optimal brain surgeon), layers weighed by what
-    /// they do to the model's output (needs calibration samples; without any as `Magnitude`).
+    /// Those whose loss the others make up for best (optimal brain surgeon), spread over the layers by what they do to the model's
+    /// output (without calibration samples: as magnitude).
     #[default]
     LeastSquares,
-    /// Those with the least |w|·‖x‖, x being the inputs they meet (arXiv 2306.11695; needs calibration samples).
+    /// Those with the least |w|·‖x‖, x being the inputs they meet (arXiv 2306.11695).
     Wanda,
     /// The smallest.
     Magnitude,

@@ -4,7 +4,7 @@ use crate::pruning::{distance, run};
 use crate::support::{calibration, model, repository};
 use crate::zoo::{self, At, Build};
 use joulefront::compress::{
-    Action, Activations, Amount, Calibration, Note, Quantization, Sparsity, prune_connections, quantize, quantize_weights,
+    Action, Activations, Amount, Calibration, Note, Quantization, Sparsity, factorize, prune_connections, quantize, quantize_weights,
 };
 use joulefront::data::Dataset;
 use joulefront::model::{Facts, Format, Graph, layers, totals};
@@ -151,6 +151,28 @@ fn the_share_is_exact_with_samples_too_and_patterns_hold_in_every_layer_they_fit
             }
         }
     }
+}
+
+#[test]
+fn lower_ranks_save_what_was_asked_and_stay_near() {
+    let samples = calibration(128);
+    for name in ["fashion-resnet8", "fashion-mlp", "fashion-vit"] {
+        let original = load(name);
+        let (variant, notes) = factorize(&original, 0.3, 8, &samples).unwrap();
+        let variant = Model::from_bytes(&variant.to_bytes().unwrap(), "the variant").unwrap();
+        let macs = |m: &Model| {
+            let graph = Graph::new(m);
+            totals(&graph, &layers(&graph, &Facts::infer(m, 1).unwrap()).unwrap()).unwrap().macs.exact().unwrap() as f64
+        };
+        assert!(macs(&variant) <= 0.7 * macs(&original), "{name}");
+        assert!(notes.iter().any(|n| n.detail.starts_with("split in two of rank")), "{name}: {notes:?}");
+        let x = test_images(100);
+        let (expected, given) = (run(&original, &x), run(&variant, &x));
+        let zero = vec![0.0; expected.len()];
+        assert!(apart(&expected, &given) < 0.3 * apart(&expected, &zero), "{name}");
+    }
+    let e = factorize(&load("fashion-resnet8"), 0.99, 8, &samples).map(drop).unwrap_err().to_string();
+    assert!(e.contains("save at most"), "{e}");
 }
 
 #[test]

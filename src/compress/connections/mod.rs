@@ -1,8 +1,8 @@
 //! Connection pruning: single weights become zero. Files and engines gain nothing by it today (see docs), accuracy and
 //! later compression of the file may; it is measured like everything else.
 //!
-//! Weights are chosen by a score of each ([`scores`]), or in the order in which the others make up for them best ([`surgeon`]),
-//! with layers weighed by what they do to the model's output. Given calibration samples, what is left of each row is refitted.
+//! Weights are chosen by a score of each ([`scores`]), or in the order in which the others make up for them best, spread over the
+//! layers by what they do to the model's output ([`surgeon`]). Given calibration samples, what is left of each row is refitted.
 
 mod scores;
 mod surgeon;
