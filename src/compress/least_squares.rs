@@ -11,12 +11,18 @@ use faer::{Mat, Side};
 /// Ridge as a share of the mean diagonal of H.
 const RIDGE: f64 = 1e-3;
 
+/// Relative error of moments that were summed in single precision.
+const ROUNDING: f64 = 1e-5;
+
 impl Centred {
     /// What is added to the diagonal of H, pulling the weights towards those they had.
     pub(super) fn ridge(&self) -> f64 {
+        let inputs = self.d.max(1) as f64;
         let trace: f64 = (0..self.d).map(|i| self.h[i * self.d + i]).sum();
+        // Where inputs hardly vary, H is what rounding left of the difference of two large numbers.
+        let noise = ROUNDING * self.mean_x.iter().map(|m| m * m).sum::<f64>();
         // A dead input (all zero) must not make the system singular.
-        (RIDGE * trace / self.d.max(1) as f64).max(1e-12)
+        ((RIDGE * trace).max(noise) / inputs).max(1e-12)
     }
 
     /// Dense weights (o×d, row-major); `None` when the system cannot be solved.
