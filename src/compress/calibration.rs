@@ -37,7 +37,7 @@ impl Calibration {
     /// not fill a portion are left out.
     ///
     /// # Errors
-    /// The model has no such input, it takes samples of another shape, or more at once than there are.
+    /// The model has no such input, it takes samples of another shape, or more at once than there are; or a value is not finite.
     pub(super) fn fitting(&self, model: &Model) -> Result<Cow<'_, Self>> {
         let graph = Graph::new(model);
         let input = graph.inputs().find(|i| i.name() == self.input);
@@ -53,6 +53,11 @@ impl Calibration {
                 self.sample,
                 stated.join(", ")
             )));
+        }
+        if let Some(bad) = self.values()?.find(|v| !v.is_finite()) {
+            return Err(
+                Error::bad_input(format!("the calibration samples hold a value that is {bad}")).hint("clean the split `calibration`")
+            );
         }
         let Some(portion) = takes(0).and_then(|d| usize::try_from(d).ok()) else { return Ok(Cow::Borrowed(self)) };
         let all: Vec<f32> = self.chunks.iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?.concat();
@@ -96,6 +101,11 @@ impl Calibration {
     /// Number of samples.
     pub(super) fn len(&self) -> usize {
         self.chunks.iter().map(|c| c.shape().first().copied().unwrap_or(0)).sum()
+    }
+
+    /// All values, sample by sample.
+    pub(super) fn values(&self) -> Result<impl Iterator<Item = f32>> {
+        Ok(self.chunks.iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?.into_iter().flatten().copied())
     }
 
     /// The model's input.

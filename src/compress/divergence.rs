@@ -7,6 +7,9 @@ use crate::onnx::Model;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
+/// Samples that steps are compared on, at most: the divergence is an average that needs no more.
+pub(super) const DIVERGENCE: usize = 256;
+
 /// The original's answers.
 #[derive(Debug)]
 pub(super) struct Judge {
@@ -39,7 +42,8 @@ impl Judge {
     }
 
     /// Mean Kullback–Leibler divergence (in nats) of the variant's class probabilities from the original's where an output
-    /// is [N, classes]; else the squared error as a share of the output's energy. Summed over outputs.
+    /// is [N, classes]; else the squared error as a share of the output's energy. Summed over outputs; infinite where the variant's
+    /// answers are not finite.
     ///
     /// # Errors
     /// The reference execution cannot run the variant.
@@ -55,7 +59,7 @@ impl Judge {
             }
             total += sum / f64::max(weight, f64::MIN_POSITIVE);
         }
-        Ok(total)
+        Ok(if total.is_finite() { total.max(0.0) } else { f64::INFINITY })
     }
 }
 
@@ -123,6 +127,17 @@ mod tests {
         assert!((compared(&logits(p), &logits(q), &[1, 2]).0 - expect).abs() < 1e-6);
         assert_eq!(compared(&p, &p, &[1, 2]), (0.0, 1.0));
         assert!(compared(&[1.0, 0.0], &[0.0, 1.0], &[1, 2]).0 > 80.0);
+    }
+
+    #[test]
+    fn a_model_does_not_diverge_from_itself_and_zeroed_weights_do() {
+        let model = Model::load("models/fashion-mlp.onnx").unwrap();
+        let x = Tensor::f32([40, 1, 28, 28], (0..40 * 784).map(|i| (i * 7 % 97) as f32 / 97.0).collect::<Vec<_>>()).unwrap();
+        let judge = Judge::new(&model, Calibration::new("input", &x).unwrap()).unwrap();
+        assert_eq!(judge.divergence(&model).unwrap(), 0.0);
+        let mut broken = model.clone();
+        broken.set_constant("f.5.weight", &Tensor::f32([10, 256], vec![0.0; 2560]).unwrap()).unwrap();
+        assert!(judge.divergence(&broken).unwrap() > 0.0);
     }
 
     #[test]

@@ -4,8 +4,7 @@ use super::calibration::Calibration;
 use super::groups::{Channel, Groups};
 use super::lanes::{Lane, map_chunks, sum_moments};
 use super::least_squares::Eliminator;
-use super::repair::{matrix, row_step};
-use super::statistics::Rows;
+use super::statistics::{Rows, matrix, row_step};
 use crate::Result;
 use crate::model::{Graph, Layer};
 use crate::onnx::Model;
@@ -140,13 +139,13 @@ fn eliminators(model: &Model, groups: &Groups, layers: &[Layer], calibration: &C
             lane.advance_past(node - 1)?;
         }
         let x = &graph.node(node).input[0];
-        let Some(shape) = lane.get(0, x).map(|t| t.shape().to_vec()) else { continue };
-        let Ok(rows) = Rows::of(layer, graph.node(node), &shape, &weight.shape) else { continue };
+        let Some(shape) = lane.shape(0, x) else { continue };
+        let Ok(rows) = Rows::of(layer, graph.node(node), shape, &weight.shape) else { continue };
         let count = lane.chunk_count();
-        let total = (0..count).filter_map(|i| lane.get(i, x)).map(|t| rows.count(t.shape())).sum();
+        let total = (0..count).filter_map(|i| lane.shape(i, x)).map(|shape| rows.count(shape)).sum();
         let step = row_step(total, d);
-        let sum = sum_moments(count, d, 0, |i, sum| match lane.get(i, x) {
-            Some(x) => sum.add(&rows.inputs(x, step, None)?, &[]),
+        let sum = sum_moments(count, d, 0, |i, sum| match lane.get(i, x)? {
+            Some(x) => sum.add(&rows.inputs(&x, step, None)?, &[]),
             None => Ok(()),
         })?;
         if let Some(e) = sum.centred().and_then(|c| Eliminator::new(&c, w)) {

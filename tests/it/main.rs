@@ -14,6 +14,7 @@ mod docs;
 mod engines;
 mod extract;
 mod faults;
+mod fitting;
 mod floors;
 mod gate;
 mod hostile;
