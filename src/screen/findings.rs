@@ -1,6 +1,7 @@
 //! What was found, in sentences for people.
 
 use super::Pays;
+use super::form::by_layer;
 use super::table::{Figures, LayerWay, Outcome, Screening, Way};
 use crate::lower::Form;
 use crate::measure::Compared;
@@ -12,7 +13,11 @@ pub fn findings(s: &Screening) -> Vec<String> {
     let mut out = Vec::new();
     out.extend(s.ways.iter().filter(|w| w.symbolic).filter_map(open_batch));
     out.extend(s.ways.iter().filter(|w| w.is_original()).filter_map(setting));
-    out.extend(by_operator(&s.layers));
+    // Of a form that takes the model as a whole the whole says what it is worth: a layer alone pays for bringing its operands into order.
+    let whole_says =
+        |l: &LayerWay| !by_layer(l.form) && s.ways.iter().any(|w| w.form == l.form && w.engine == l.engine && w.figures().is_some());
+    let layers: Vec<LayerWay> = s.layers.iter().filter(|l| !whole_says(l)).cloned().collect();
+    out.extend(by_operator(&layers));
     out.extend(s.ways.iter().filter(|w| w.form != Form::Float).filter_map(whole));
     out.extend(s.ways.iter().filter_map(fault));
     out.extend(s.remarks.iter().cloned());
