@@ -2,7 +2,7 @@
 
 mod step;
 
-pub use step::{ActivationRange, DEFAULT_ROUND_TO, Distribution, Step, WeightGranularity};
+pub use step::{ActivationRange, DEFAULT_ROUND_TO, Distribution, Pattern, PruneMethod, Step, WeightGranularity, WeightMethod};
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ impl Recipe {
 
     fn unreadable(origin: &str, why: &str) -> Error {
         Error::bad_input(format!("`{origin}` is not a recipe: {}", why.trim_end()))
-            .hint("steps are `prune_channels`, `prune_connections` and `quantize`; docs/RECIPES.md has examples")
+            .hint("steps are `prune_channels`, `factorize`, `prune_connections` and `quantize`; docs/RECIPES.md has examples")
     }
 
     /// Ranges and order, before any work is done.
@@ -92,9 +92,18 @@ impl Recipe {
         self.steps.iter().any(Step::uses_calibration)
     }
 
-    /// True when nothing can be made without calibration samples: the ranges of activations come from them.
+    /// True when nothing can be made without calibration samples: the ranges of activations come from them, what Wanda weighs
+    /// weights by, and low ranks.
     pub fn needs_calibration(&self) -> bool {
-        self.steps.iter().any(|s| matches!(s, Step::Quantize { activation_bits: Some(_), .. }))
+        let needs = |s: &Step| {
+            matches!(
+                s,
+                Step::Quantize { activation_bits: Some(_), .. }
+                    | Step::PruneConnections { method: PruneMethod::Wanda, .. }
+                    | Step::Factorize { .. }
+            )
+        };
+        self.steps.iter().any(needs)
     }
 
     /// Name of the ONNX form the variant has: `float`, `dequantize-linear` (integer weights, float activations) or `qdq`
@@ -132,20 +141,34 @@ mod tests {
     fn recipes_round_trip() {
         let steps = vec![
             Step::PruneChannels { macs: Some(0.325), channels: None, round_to: 4 },
-            Step::PruneConnections { share: 0.5, distribution: Distribution::PerLayer },
+            Step::PruneConnections {
+                share: Some(0.5),
+                pattern: None,
+                distribution: Distribution::PerLayer,
+                method: PruneMethod::Magnitude,
+            },
+            Step::PruneConnections {
+                share: None,
+                pattern: Some(Pattern { keep: 2, of: 4 }),
+                distribution: Distribution::Global,
+                method: PruneMethod::LeastSquares,
+            },
+            Step::Factorize { macs: 0.25, round_to: 4 },
             Step::quantize_weights(4),
         ];
         let recipe = Recipe { steps };
         assert_eq!(Recipe::from_toml(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
         assert_eq!(
             recipe.options(),
-            "--prune 32.5% --granularity channel --round-to 4 --prune 50% --granularity connection --per-layer --weight-bits 4"
+            "--prune 32.5% --granularity channel --round-to 4 --prune 50% --granularity connection --per-layer \
+             --prune-method magnitude --pattern 2:4 --factorize 25% --round-to 4 --weight-bits 4"
         );
     }
 
     #[test]
     fn quantization_says_what_is_not_the_default() {
-        let quantize = |activation_bits, granularity, range| Step::Quantize { weight_bits: 8, activation_bits, granularity, range };
+        let method = WeightMethod::LeastSquares;
+        let quantize = |activation_bits, granularity, range| Step::Quantize { weight_bits: 8, activation_bits, granularity, range, method };
         #[track_caller]
         fn check(step: Step, toml: &str, options: &str, shown: &str, lowering: &str) {
             let recipe = Recipe { steps: vec![step] };
@@ -153,11 +176,19 @@ mod tests {
             assert_eq!(Recipe::from_toml(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
             assert_eq!(serde_json::from_str::<Recipe>(&serde_json::to_string(&recipe).unwrap()).unwrap(), recipe);
             assert_eq!((recipe.options().as_str(), recipe.to_string().as_str()), (options, shown));
-            assert_eq!((recipe.lowering(), recipe.uses_calibration()), (lowering, lowering == "qdq"));
+            assert_eq!(recipe.lowering(), lowering);
+            assert_eq!(recipe.uses_calibration(), !options.ends_with("rtn"));
             assert_eq!(recipe.needs_calibration(), lowering == "qdq");
         }
         use {ActivationRange as A, WeightGranularity as W};
         check(quantize(None, W::Channel, A::Mse), "weight_bits = 8", "--weight-bits 8", "8-bit weights", "dequantize-linear");
+        check(
+            Step::Quantize { weight_bits: 4, activation_bits: None, granularity: W::Channel, range: A::Mse, method: WeightMethod::Rtn },
+            "weight_bits = 4\nmethod = \"rtn\"",
+            "--weight-bits 4 --weight-method rtn",
+            "4-bit weights, rounded to nearest",
+            "dequantize-linear",
+        );
         check(
             quantize(Some(8), W::Channel, A::Mse),
             "weight_bits = 8\nactivation_bits = 8",
@@ -185,6 +216,10 @@ mod tests {
         refused("[[step]]\ndo = 'prune_channels'", "needs either `macs` or `channels`");
         refused("[[step]]\ndo = 'prune_channels'\nmacs = 1.0", "cannot be pruned");
         refused("[[step]]\ndo = 'prune_channels'\nmacs = nan", "cannot be pruned");
+        refused("[[step]]\ndo = 'prune_connections'", "needs either `share` or `pattern`");
+        refused("[[step]]\ndo = 'prune_connections'\nshare = 0.5\npattern = '2:4'", "needs either `share` or `pattern`");
+        refused("[[step]]\ndo = 'prune_connections'\npattern = '4:4'", "`4:4` is no pattern");
+        refused("[[step]]\ndo = 'prune_connections'\npattern = '2:4'\ndistribution = 'per_layer'", "spreads the zeros itself");
         refused("[[step]]\ndo = 'quantize'\nweight_bits = 9", "9 bits");
         refused("[[step]]\ndo = 'quantize'\nweight_bits = 8\nactivation_bits = 16", "16 bits cannot be used for activations");
         refused("[[step]]\ndo = 'quantize'\nweight_bits = 8\nrange = 'entropy'", "activations stay float");

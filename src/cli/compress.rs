@@ -1,13 +1,14 @@
 //! `joulefront compress`: one variant, and what was done to each layer.
 
-use super::inputs::{ModelFile, SHIPPED_DATA, head, shipped};
+use super::inputs::{ModelFile, SHIPPED_DATA, shipped};
 use super::{Global, print, print_json, say, text, values};
 use crate::compress::{Calibration, Note};
 use crate::data::Dataset;
 use crate::lower::{Form, lower, suggested};
 use crate::make::{Variant, make};
 use crate::onnx::Model;
-use crate::recipe::{ActivationRange, DEFAULT_ROUND_TO, Distribution, Recipe, Step, WeightGranularity};
+use crate::recipe::{ActivationRange, DEFAULT_ROUND_TO, Distribution, Pattern, PruneMethod, Recipe, Step, WeightGranularity, WeightMethod};
+use crate::tensor::DType;
 use crate::{Error, Result, atomic, engine};
 use clap::ValueEnum;
 use serde_json::json;
@@ -22,7 +23,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// A recipe file (TOML or JSON) instead of the options below
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "weight_bits", "activation_bits", "weight_granularity", "activation_range", "granularity", "per_layer", "round_to"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "factorize", "weight_bits", "activation_bits", "weight_granularity", "activation_range", "weight_method", "prune_method", "pattern", "granularity", "per_layer", "round_to"])]
     recipe: Option<PathBuf>,
     /// Share to prune: of the multiply–adds for channels, of the weights for connections
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
@@ -33,6 +34,15 @@ pub(super) struct Args {
     /// What is pruned
     #[arg(long, value_enum, default_value_t = Granularity::Channel)]
     granularity: Granularity,
+    /// Split layers into two of lower rank until this share of the multiply–adds is gone
+    #[arg(long, value_name = "SHARE", value_parser = values::share)]
+    factorize: Option<f64>,
+    /// Which connections go
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    prune_method: PruneMethod,
+    /// Keep N of every M weights along the inputs, like 2:4
+    #[arg(long, value_name = "N:M", conflicts_with_all = ["prune", "prune_channels"])]
+    pattern: Option<Pattern>,
     /// The same share of connections in every layer instead of one threshold over all
     #[arg(long)]
     per_layer: bool,
@@ -51,12 +61,18 @@ pub(super) struct Args {
     /// How the ranges of activations follow from the calibration samples
     #[arg(long, value_enum, value_name = "HOW", default_value_t, requires = "activation_bits")]
     activation_range: ActivationRange,
-    /// Dataset whose `calibration` split gives ranges and repairs what pruning damages; `none` to do without [default: the shipped one where it fits]
+    /// How integers follow from weights
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, requires = "weight_bits")]
+    weight_method: WeightMethod,
+    /// Dataset whose `calibration` split gives ranges and repairs what pruning and rounding damage; `none` to do without [default: the shipped one where it fits]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Calibration samples to use
+    /// Calibration samples to use: those of `calibration`, and when it has fewer, of `train`
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     calibration_samples: u64,
+    /// Draw the calibration samples at random from both, with this seed [default: the first ones]
+    #[arg(long, value_name = "SEED")]
+    calibration_seed: Option<u64>,
     /// The engine the file is for: quantized layers are written in the form it was made for
     #[arg(long = "for", value_name = "ENGINE")]
     engine: Option<String>,
@@ -98,11 +114,11 @@ fn recipe(args: &Args) -> Result<Recipe> {
         return Recipe::load(path);
     }
     let mut steps = Vec::new();
+    let distribution = if args.per_layer { Distribution::PerLayer } else { Distribution::Global };
+    let connections = |share, pattern| Step::PruneConnections { share, pattern, distribution, method: args.prune_method };
     match (args.prune, args.prune_channels, args.granularity) {
-        (Some(share), _, Granularity::Connection) => {
-            let distribution = if args.per_layer { Distribution::PerLayer } else { Distribution::Global };
-            steps.push(Step::PruneConnections { share, distribution });
-        }
+        _ if args.pattern.is_some() => steps.push(connections(None, args.pattern)),
+        (Some(share), _, Granularity::Connection) => steps.push(connections(Some(share), None)),
         (None, Some(_), Granularity::Connection) => {
             return Err(Error::bad_input("`--prune-channels` removes channels").hint("leave `--granularity connection` away"));
         }
@@ -111,11 +127,13 @@ fn recipe(args: &Args) -> Result<Recipe> {
         }
         _ => {}
     }
+    steps.extend(args.factorize.map(|macs| Step::Factorize { macs, round_to: args.round_to }));
     steps.extend(args.weight_bits.map(|weight_bits| Step::Quantize {
         weight_bits,
         activation_bits: args.activation_bits,
         granularity: args.weight_granularity,
         range: args.activation_range,
+        method: args.weight_method,
     }));
     let recipe = Recipe { steps };
     recipe.check()?;
@@ -125,8 +143,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
 /// Samples for ranges and for the repair: the dataset that was named, else the shipped one where it fits the model, else none.
 fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) -> Result<Option<Calibration>> {
     let without = |note: &str| match recipe.needs_calibration() {
-        true => Err(Error::bad_input("activations can be quantized only with calibration samples")
-            .hint("give a dataset that fits the model: `--data DIR`")),
+        true => Err(Error::bad_input("this recipe needs calibration samples").hint("give a dataset that fits the model: `--data DIR`")),
         false => {
             if !global.quiet && !note.is_empty() {
                 say(note);
@@ -137,6 +154,7 @@ fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) 
     if !recipe.uses_calibration() || args.data.as_ref().is_some_and(|d| d.as_os_str() == "none") {
         return without("");
     }
+    let note = "note: no calibration samples: what pruning and rounding damage is not repaired (give `--data DIR`)";
     let data = match &args.data {
         Some(dir) => {
             let data = Dataset::open(dir)?;
@@ -145,12 +163,15 @@ fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) 
         }
         None => match shipped(SHIPPED_DATA).and_then(Dataset::open) {
             Ok(data) if file.check_fits(&data).is_ok() => data,
-            _ => return without("note: no calibration samples: what pruning damages is not repaired (give `--data DIR`)"),
+            _ => return without(note),
         },
     };
+    let gives_floats = data.input().is_ok_and(|input| input.dtype() == DType::F32);
+    if !recipe.needs_calibration() && (!gives_floats || data.splits().all(|s| s != "calibration")) {
+        return without("note: no calibration samples: they are floats of a single input, in the split `calibration`");
+    }
     let count = usize::try_from(args.calibration_samples).unwrap_or(usize::MAX);
-    let samples = head(&data.split("calibration")?, count)?;
-    Calibration::new(data.input()?.name(), &samples).map(Some)
+    Calibration::new(data.input()?.name(), &data.calibration(count, args.calibration_seed)?).map(Some)
 }
 
 /// The variant in the form that was asked for, or that its engine gets; as it is when neither was named.

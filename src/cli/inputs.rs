@@ -1,11 +1,10 @@
 //! What several subcommands open alike: the shipped model and data, a model with its bytes, a dataset that fits it.
 
-use crate::data::{Dataset, Split};
+use crate::data::Dataset;
 use crate::engine::{Fit, LoadOptions};
 use crate::model::{Dims, Facts, Graph, Totals, layers, totals};
 use crate::onnx::{Model, sha256_of};
 use crate::sys;
-use crate::tensor::Tensor;
 use crate::units::Bytes as Size;
 use crate::{Error, Result};
 use bytes::Bytes;
@@ -80,11 +79,6 @@ impl ModelFile {
     pub(super) fn check_fits(&self, data: &Dataset) -> Result<Fit> {
         Fit::check(&self.model, data).map_err(|e| e.context(format!("`{}`", self.name())))
     }
-}
-
-/// The first `count` samples of a split as one tensor.
-pub(super) fn head(split: &Split, count: usize) -> Result<Tensor> {
-    split.batch(0..split.len().min(count))
 }
 
 /// Where the report of a study goes unless a folder is named: `study.sqlite` → `study-report`.

@@ -37,7 +37,7 @@ impl Calibration {
     /// not fill a portion are left out.
     ///
     /// # Errors
-    /// The model has no such input, it takes samples of another shape, or more at once than there are.
+    /// The model has no such input, it takes samples of another shape, or more at once than there are; or a value is not finite.
     pub(super) fn fitting(&self, model: &Model) -> Result<Cow<'_, Self>> {
         let graph = Graph::new(model);
         let input = graph.inputs().find(|i| i.name() == self.input);
@@ -54,6 +54,11 @@ impl Calibration {
                 stated.join(", ")
             )));
         }
+        if let Some(bad) = self.values()?.find(|v| !v.is_finite()) {
+            return Err(
+                Error::bad_input(format!("the calibration samples hold a value that is {bad}")).hint("clean the split `calibration`")
+            );
+        }
         let Some(portion) = takes(0).and_then(|d| usize::try_from(d).ok()) else { return Ok(Cow::Borrowed(self)) };
         let all: Vec<f32> = self.chunks.iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?.concat();
         let size = self.sample.iter().product::<usize>().max(1);
@@ -65,6 +70,42 @@ impl Calibration {
             )));
         }
         Ok(Cow::Owned(Calibration { chunks: cut(&all[..whole * size], &self.sample, portion)?, ..self.clone() }))
+    }
+
+    /// The samples without every eighth, and those, at most 512 of them: to judge by what was fitted to the others. `None`
+    /// when there are too few to leave some out.
+    pub(super) fn held_out(&self) -> Result<Option<(Self, Self)>> {
+        let count = self.len();
+        let held: Vec<usize> = (0..count).skip(7).step_by(8).take(512).collect();
+        if held.len() < 4 {
+            return Ok(None);
+        }
+        let kept: Vec<usize> = (0..count).filter(|i| held.binary_search(i).is_err()).collect();
+        Ok(Some((self.picked(&kept)?, self.picked(&held)?)))
+    }
+
+    /// The first `count` samples, or all.
+    pub(super) fn first(&self, count: usize) -> Result<Self> {
+        self.picked(&(0..self.len().min(count)).collect::<Vec<_>>())
+    }
+
+    fn picked(&self, samples: &[usize]) -> Result<Self> {
+        let size = self.sample.iter().product::<usize>().max(1);
+        let all: Vec<&[f32]> = self.chunks.iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?;
+        let rows: Vec<&[f32]> = all.iter().flat_map(|c| c.chunks_exact(size)).collect();
+        let data: Vec<f32> = samples.iter().flat_map(|&i| rows[i].iter().copied()).collect();
+        let portion = self.chunks.first().and_then(|c| c.shape().first()).copied().unwrap_or(CHUNK).max(1);
+        Ok(Calibration { chunks: cut(&data, &self.sample, portion)?, ..self.clone() })
+    }
+
+    /// Number of samples.
+    pub(super) fn len(&self) -> usize {
+        self.chunks.iter().map(|c| c.shape().first().copied().unwrap_or(0)).sum()
+    }
+
+    /// All values, sample by sample.
+    pub(super) fn values(&self) -> Result<impl Iterator<Item = f32>> {
+        Ok(self.chunks.iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?.into_iter().flatten().copied())
     }
 
     /// The model's input.

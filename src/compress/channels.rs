@@ -1,72 +1,44 @@
-//! Channel (neuron) pruning that really shrinks the graph: which channels go, and the edits that remove them.
+//! Channel (neuron, head) pruning that really shrinks the graph: which channels go, and the edits that remove them.
 
+use super::allocate::Budget;
+use super::blocks::{self, Block};
 use super::calibration::Calibration;
-use super::groups::{Edit, Groups};
+use super::divergence::Judge;
+use super::groups::{Change, Channel, Group, Groups, Kept, apply};
 use super::importance::{self, Ranking};
 use super::note::Note;
 use super::prepare::prepare_to_prune;
+use super::pruned::{Cut, Pruned};
 use super::repair::{self, Plan};
-use crate::model::clean::remove_dead;
+use crate::model::clean::{remove_dead, remove_no_ops};
 use crate::model::{Facts, Graph, Layer, layers};
-use crate::onnx::{Attributes, Model};
-use crate::tensor::{DType, Data, Tensor};
+use crate::onnx::Model;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
+
+/// Multiply–adds that one candidate of the search may take on samples: 400 of a model of 12.5 million each.
+const SEARCH_MACS: f64 = 5e9;
 
 /// How much is to go.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ChannelShare {
-    /// This share of the model's multiply–adds; channels go where they cost the output least per multiply–add saved.
+    /// This share of the model's multiply–adds (or of [other costs](ChannelPruning::costs)); channels go where they cost the
+    /// answers least for what they save.
     OfMacs(f64),
     /// This share of the channels of every prune group.
     OfChannels(f64),
 }
 
-/// A structurally pruned model, and what relates it to the full-size one.
-#[derive(Debug, Clone)]
-pub struct Pruned {
-    /// The smaller model.
-    pub model: Model,
-    /// What was done to each group of layers.
-    pub notes: Vec<Note>,
-    /// The graph that was pruned: prepared and, where the variant was repaired, with normalisation folded.
-    pub full: Model,
-    /// Every edit that was made, with the channels it kept, ascending.
-    pub cuts: Vec<(Edit, Vec<usize>)>,
-}
-
-/// Axis, entries per channel and kept channels of one cut.
-type Placed<'a> = (usize, usize, &'a [usize]);
-
-impl Pruned {
-    /// The full-size graph that carries the variant's weights at their old places and zeros where channels were removed. It
-    /// computes what the variant does, so that any engine can check the surgery.
-    ///
-    /// # Errors
-    /// A constant cannot be decoded.
-    pub fn embedded(&self) -> Result<Model> {
-        let mut full = self.full.clone();
-        // A constant that was cut along two axes is put back along one after the other.
-        let mut put: BTreeMap<&str, Vec<Placed<'_>>> = BTreeMap::new();
-        for (edit, kept) in &self.cuts {
-            if let Edit::Slice { constant, axis, repeat } = edit {
-                put.entry(constant).or_default().push((*axis, *repeat, kept));
-            }
-        }
-        let (small, large) = (Graph::new(&self.model), Graph::new(&self.full));
-        for name in self.full.graph().initializer.iter().map(|t| t.name()).chain(put.keys().copied()) {
-            let (Some(mut value), Some(shape)) = (small.constant(name)?, large.constant_shape(name)) else { continue };
-            // Only weights go back: the target of a Reshape stays the full one.
-            if value.dtype() != DType::F32 {
-                continue;
-            }
-            for &(axis, repeat, kept) in put.get(name).into_iter().flatten() {
-                value = scatter(&value, axis, &entries(kept, repeat), shape[axis])?;
-            }
-            full.set_constant(name, &value)?;
-        }
-        Ok(full)
-    }
+/// What is to be removed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelPruning {
+    /// How much.
+    pub share: ChannelShare,
+    /// Channel counts stay multiples of this: a count between two of an engine's tiles may buy nothing.
+    pub round_to: usize,
+    /// What each layer costs at full size, by its name, in any unit: bytes, or joules that were measured. A layer's cost
+    /// goes down with its multiply–adds. `None`: the multiply–adds themselves.
+    pub costs: Option<BTreeMap<String, f64>>,
 }
 
 /// Removes channels as [`prune_channels`] does, and keeps what is needed to check it.
@@ -74,56 +46,80 @@ impl Pruned {
 /// # Errors
 /// As [`prune_channels`].
 pub fn cut_channels(model: &Model, share: ChannelShare, round_to: usize, calibration: Option<&Calibration>) -> Result<Pruned> {
-    let (ChannelShare::OfMacs(s) | ChannelShare::OfChannels(s)) = share;
-    if !(0.0..1.0).contains(&s) {
-        return Err(Error::bad_input(format!("a pruning share of {s} is not between 0 and 1")));
+    cut_channels_by(model, &ChannelPruning { share, round_to, costs: None }, calibration)
+}
+
+/// The same with all settings.
+///
+/// # Errors
+/// As [`prune_channels`]; also when costs are given that are no positive numbers, or not for every layer.
+pub fn cut_channels_by(model: &Model, how: &ChannelPruning, calibration: Option<&Calibration>) -> Result<Pruned> {
+    let (ChannelShare::OfMacs(share) | ChannelShare::OfChannels(share)) = how.share;
+    if !(0.0..1.0).contains(&share) {
+        return Err(Error::bad_input(format!("a pruning share of {share} is not between 0 and 1")));
     }
     let (original, mut notes) = prepare_to_prune(model, calibration.is_some())?;
-    let fitting = calibration.map(|c| c.fitting(&original)).transpose()?;
-    let calibration = fitting.as_deref();
-    let graph = Graph::new(&original);
     let facts = Facts::infer(&original, 1)?;
-    let layer_list = layers(&graph, &facts)?;
-    let groups = Groups::find(&graph, &facts, &layer_list)?;
-    if groups.prunable().next().is_none() {
+    let layer_list = layers(&Graph::new(&original), &facts)?;
+    let groups = Groups::find(&Graph::new(&original), &facts, &layer_list)?;
+    let macs: f64 = multiply_adds(&layer_list).iter().sum();
+    let samples = calibration.map(|c| Samples::new(c, &original, macs)).transpose()?;
+    // Whether a whole block may go only the answers can tell.
+    let judged = samples.as_ref().is_some_and(|s| s.judge.is_some()) && matches!(how.share, ChannelShare::OfMacs(_));
+    let blocks = if judged { blocks::find(&Graph::new(&original), &facts, &layer_list) } else { Vec::new() };
+    if groups.prunable().next().is_none() && blocks.is_empty() {
         let reasons: Vec<String> = groups.groups.iter().filter_map(|g| g.frozen.clone()).collect();
         return Err(Error::bad_input(format!("no channels of this model can be removed: {}", reasons.join("; ")))
             .hint("prune connections instead (--granularity connection), or quantize"));
     }
-    let rankings = match calibration {
-        Some(c) => importance::by_least_squares(&original, &groups, &layer_list, c)?,
-        None => importance::by_l1(&graph, &groups, &layer_list)?,
+    let rankings = match &samples {
+        Some(s) => importance::by_least_squares(&original, &groups, &layer_list, &s.fit)?,
+        None => importance::by_l1(&Graph::new(&original), &groups, &layer_list)?,
     };
-    let counts = match share {
-        ChannelShare::OfChannels(s) => same_share(&groups, s, round_to),
-        ChannelShare::OfMacs(s) => allocate(&groups, &layer_list, &rankings, s, round_to),
+    let surgery = Surgery { original: &original, groups: &groups, blocks: &blocks, rankings: &rankings };
+    let counts = match how.share {
+        ChannelShare::OfChannels(share) => same_share(&groups, share, how.round_to),
+        ChannelShare::OfMacs(share) => {
+            let costs = how.costs.as_ref().map_or_else(|| Ok(multiply_adds(&layer_list)), |c| costs(c, &layer_list))?;
+            let budget = Budget { groups: &groups, blocks: &blocks, costs: &costs, share, round_to: how.round_to };
+            match &samples {
+                Some(Samples { few, judge: Some(judge), .. }) => budget.allocate(&mut |counts| {
+                    let mut variant = surgery.cut(counts)?;
+                    surgery.refit(&mut variant, few)?;
+                    judge.divergence(&variant.model)
+                })?,
+                _ => budget.allocate(&mut |counts| Ok(surgery.loss(counts)))?,
+            }
+        }
     };
-    let kept: Vec<Option<Vec<usize>>> =
-        groups.groups.iter().enumerate().map(|(g, group)| (counts[g] < group.channels).then(|| rankings[g].keep(counts[g]))).collect();
     describe(&groups, &layer_list, &counts, &mut notes);
-    let cuts = groups.groups.iter().zip(&kept).filter_map(|(group, kept)| Some((group, kept.as_ref()?)));
-    let cuts: Vec<(Edit, Vec<usize>)> = cuts.flat_map(|(group, kept)| group.edits.iter().map(|e| (e.clone(), kept.clone()))).collect();
-    let mut variant = original.clone();
-    cuts.iter().try_for_each(|(edit, kept)| apply(&mut variant, edit, kept))?;
-    clear_stale_shapes(&mut variant);
-    if let Some(calibration) = calibration {
-        let kept_of = |tensor: &str| {
-            let a = groups.axis(tensor)?;
-            let kept = kept[a.group].as_ref()?;
-            Some(entries(kept, a.repeat))
-        };
-        let plan = Plan { original: &original, kept: &kept_of, support: &HashMap::new() };
-        notes.extend(repair::refit(&mut variant, &plan, calibration)?);
+    let gone: Vec<&Block> = blocks.iter().zip(&counts[groups.groups.len()..]).filter(|(_, n)| **n == 0).map(|(b, _)| b).collect();
+    let in_blocks: Vec<&str> = gone.iter().flat_map(|b| b.layers.iter().map(|&l| layer_list[l].name.as_str())).collect();
+    for block in &gone {
+        let names: Vec<&str> = block.layers.iter().map(|&l| layer_list[l].name.as_str()).collect();
+        notes.push(Note::changed(&names.join(" + "), "the whole residual block was removed"));
     }
-    remove_dead(&mut variant);
-    Ok(Pruned { model: variant, notes, full: original, cuts })
+    let mut variant = surgery.cut(&counts)?;
+    if let Some(samples) = &samples {
+        let plain = variant.model.clone();
+        let mut repairs = surgery.refit(&mut variant, &samples.fit)?;
+        repairs.retain(|n| !in_blocks.contains(&n.layer.as_str()));
+        notes.extend(samples.judged(&mut variant.model, plain, repairs)?);
+    }
+    let removed = gone.iter().flat_map(|b| b.constants(&original)).collect();
+    if !gone.is_empty() {
+        remove_no_ops(&mut variant.model);
+    }
+    remove_dead(&mut variant.model);
+    Ok(Pruned { model: variant.model, notes, full: original, cuts: variant.cuts, removed })
 }
 
 /// Removes channels, keeping counts at multiples of `round_to` (a count between two of an engine's tiles may buy nothing), and, given
 /// calibration samples, repairs what is left by sequential least squares.
 ///
 /// Without calibration samples channels are ranked by the L1 norm of their filters; with them by what removing them adds
-/// to the error of their readers after the best refit (optimal brain surgeon).
+/// to the error of their readers after the best refit (optimal brain surgeon), and how many each group loses follows from
+/// what the repaired model's answers lose on samples that are held out.
 ///
 /// # Errors
 /// The share is outside 0..1, or the graph has no group whose channels may go: the message gives the reasons.
@@ -136,128 +132,133 @@ pub fn prune_channels(
     cut_channels(model, share, round_to, calibration).map(|p| (p.model, p.notes))
 }
 
+/// Calibration samples by what they are for.
+struct Samples {
+    /// What is repaired on.
+    fit: Calibration,
+    /// As many of these as each candidate of the search is repaired on.
+    few: Calibration,
+    /// The original's answers on others; `None` when there are too few samples to hold some out.
+    judge: Option<Judge>,
+}
+
+impl Samples {
+    fn new(all: &Calibration, original: &Model, macs: f64) -> Result<Self> {
+        let few = (SEARCH_MACS / macs.max(1.0)).max(64.0) as usize;
+        let whole = all.fitting(original)?;
+        let (fit, judge) = match all.held_out()? {
+            // A model that takes many samples at once may find too few of them.
+            Some((fit, held)) => match (fit.fitting(original), held.first(few)?.fitting(original)) {
+                (Ok(fit), Ok(held)) => (fit.into_owned(), Some(Judge::new(original, held.into_owned())?)),
+                _ => (whole.into_owned(), None),
+            },
+            None => (whole.into_owned(), None),
+        };
+        let few = fit.first(few)?.fitting(original)?.into_owned();
+        Ok(Samples { fit, few, judge })
+    }
+
+    /// What the repair did to the answers on the samples held out; `model` is `plain` again where it did harm.
+    fn judged(&self, model: &mut Model, plain: Model, repairs: Vec<Note>) -> Result<Vec<Note>> {
+        let Some(judge) = &self.judge else { return Ok(repairs) };
+        let (before, after) = (judge.divergence(&plain)?, judge.divergence(model)?);
+        let held = judge.samples();
+        if after <= before || before.is_nan() {
+            let line = format!("answers on {held} samples held out: divergence {before:.4} without the repair, {after:.4} with it");
+            return Ok(repairs.into_iter().chain([Note::step(line)]).collect());
+        }
+        *model = plain;
+        Ok(vec![Note::step(format!(
+            "the repair was undone: on {held} samples held out the answers diverge by {after:.4} with it, by {before:.4} without"
+        ))])
+    }
+}
+
+/// Channels and the order in which they go.
+struct Surgery<'a> {
+    original: &'a Model,
+    groups: &'a Groups,
+    blocks: &'a [Block],
+    rankings: &'a [Ranking],
+}
+
+/// The smaller model, with what was cut and kept.
+struct Variant {
+    model: Model,
+    cuts: Vec<Cut>,
+    kept: Kept,
+}
+
+impl Surgery<'_> {
+    /// What the rankings say of `counts`.
+    fn loss(&self, counts: &[usize]) -> f64 {
+        let gone = self.groups.groups.iter().zip(counts).map(|(group, count)| group.channels - count);
+        gone.zip(self.rankings).map(|(gone, ranking)| ranking.loss(gone)).sum()
+    }
+
+    /// The model with `counts` channels in each group (and, after these, 0 for each block that goes), not repaired.
+    fn cut(&self, counts: &[usize]) -> Result<Variant> {
+        let mut kept = Kept::all(self.groups);
+        // There are as many rankings as groups.
+        for (group, (&count, ranking)) in counts.iter().zip(self.rankings).enumerate() {
+            let gone = ranking.gone(self.groups.groups[group].channels - count);
+            gone.iter().for_each(|&index| kept.remove(Channel { group, index }));
+        }
+        let mut model = self.original.clone();
+        let cuts = cut(&mut model, self.groups, &kept)?;
+        let flags = counts.iter().skip(self.groups.groups.len());
+        self.blocks.iter().zip(flags).filter(|(_, n)| **n == 0).for_each(|(block, _)| block.bypass(&mut model));
+        Ok(Variant { model, cuts, kept })
+    }
+
+    /// Repairs it by sequential least squares.
+    fn refit(&self, variant: &mut Variant, samples: &Calibration) -> Result<Vec<Note>> {
+        let kept = |tensor: &str| Some(variant.kept.entries(&self.groups.axis(tensor)?.channels));
+        let plan = Plan { original: self.original, kept: &kept, support: &HashMap::new() };
+        repair::refit(&mut variant.model, &plan, samples)
+    }
+}
+
+/// Makes all edits; returns what stayed of each constant that was cut.
+fn cut(model: &mut Model, groups: &Groups, kept: &Kept) -> Result<Vec<Cut>> {
+    let mut cuts = Vec::new();
+    for edit in &groups.edits {
+        apply(model, edit, kept)?;
+        let entries = kept.entries(&edit.channels);
+        if let Change::Slice { constant, axis } = &edit.change
+            && entries.len() < edit.channels.len()
+        {
+            cuts.push(Cut { constant: constant.clone(), axis: *axis, kept: entries });
+        }
+    }
+    // Intermediate shapes that the exporter wrote down are no longer true; engines check them.
+    model.graph_mut().value_info.clear();
+    Ok(cuts)
+}
+
 /// The same share of every group, to the nearest multiple of `round_to` and never nothing.
 fn same_share(groups: &Groups, share: f64, round_to: usize) -> Vec<usize> {
-    groups
-        .groups
-        .iter()
-        .map(|g| match g.frozen {
-            Some(_) => g.channels,
-            None => {
-                let step = round_to.max(1) as f64;
-                let target = ((g.channels as f64 * (1.0 - share) / step).round() * step) as usize;
-                target.clamp(round_to.clamp(1, g.channels.max(1)), g.channels)
-            }
-        })
-        .collect()
-}
-
-/// Greedy allocation: again and again the group whose next `round_to` channels add least loss per multiply–add saved,
-/// until the share of multiply–adds is reached as nearly as the steps allow.
-fn allocate(groups: &Groups, layer_list: &[Layer], rankings: &[Ranking], share: f64, round_to: usize) -> Vec<usize> {
-    let step = round_to.max(1);
-    // Layers whose multiply–adds are not known touch no group that may go, so theirs stay what they are.
-    let total: u64 = layer_list.iter().filter_map(|l| l.macs.as_ref().ok()).sum();
-    // Multiply–adds of the layers that a group's channels touch; no others change with them.
-    let touched = |g: usize, counts: &[usize]| {
-        let group = &groups.groups[g];
-        let readers = group.consumers.iter().filter(|c| !group.producers.contains(c));
-        group.producers.iter().chain(readers).map(|&i| groups.macs(&layer_list[i], i, counts)).sum::<u64>()
+    let left = |g: &Group| {
+        let step = g.step(round_to);
+        let target = ((g.channels as f64 * (1.0 - share) / step as f64).round() * step as f64) as usize;
+        target.clamp(step.min(g.channels), g.channels)
     };
-    let mut counts: Vec<usize> = groups.groups.iter().map(|g| g.channels).collect();
-    let mut now = total;
-    let target = total as f64 * (1.0 - share);
-    while now as f64 > target {
-        let candidates = groups.prunable().filter_map(|(g, group)| {
-            // The first step down goes to a multiple of the tile.
-            let next = (counts[g] - 1) / step * step;
-            let next = if next == 0 && counts[g] > step.min(group.channels) { step } else { next };
-            if next == 0 || next >= counts[g] {
-                return None;
-            }
-            let mut after = counts.clone();
-            after[g] = next;
-            let saved = touched(g, &counts).saturating_sub(touched(g, &after)).min(now);
-            let loss = rankings[g].loss(group.channels - next) - rankings[g].loss(group.channels - counts[g]);
-            // No step that would miss the target by more than not taking it does.
-            let nearer = target - ((now - saved) as f64) < now as f64 - target;
-            (saved > 0 && nearer).then(|| (loss.max(0.0) / saved as f64, g, next, now - saved))
-        });
-        let best = candidates.min_by(|a, b| a.0.total_cmp(&b.0));
-        let Some((_, g, next, after)) = best else { break };
-        counts[g] = next;
-        now = after;
-    }
-    counts
+    groups.groups.iter().map(|g| if g.frozen.is_some() { g.channels } else { left(g) }).collect()
 }
 
-/// Makes one edit for the kept channels.
-fn apply(model: &mut Model, edit: &Edit, kept: &[usize]) -> Result<()> {
-    match edit {
-        Edit::Slice { constant, axis, repeat } => {
-            let value = Graph::new(model)
-                .constant(constant)?
-                .ok_or_else(|| Error::bad_input(format!("`{constant}` is not a constant of this model")))?;
-            model.set_constant(constant, &select(&value, *axis, &entries(kept, *repeat))?)
-        }
-        Edit::DepthwiseGroup { node } => {
-            model.graph_mut().node[*node].set_int("group", kept.len() as i64);
-            Ok(())
-        }
-        Edit::ReshapeTarget { constant, position, repeat } => {
-            let mut target = match Graph::new(model).constant(constant)?.map(Tensor::into_data) {
-                Some(Data::I64(v)) => v,
-                _ => return Err(Error::bad_input(format!("`{constant}` is not a shape"))),
-            };
-            target[*position] = (kept.len() * repeat) as i64;
-            model.set_constant(constant, &Tensor::i64s(target))
-        }
-    }
+/// Multiply–adds of each layer; where they are not known the layer touches no group that may go, so they stay what they are.
+fn multiply_adds(layers: &[Layer]) -> Vec<f64> {
+    layers.iter().map(|l| l.macs.as_ref().map_or(0.0, |&m| m as f64)).collect()
 }
 
-/// The entries that channels own along an axis.
-fn entries(channels: &[usize], repeat: usize) -> Vec<usize> {
-    channels.iter().flat_map(|c| c * repeat..(c + 1) * repeat).collect()
-}
-
-/// The given entries along `axis`, in the given order.
-fn select(t: &Tensor, axis: usize, entries: &[usize]) -> Result<Tensor> {
-    let data = t.as_f32()?;
-    let size = t.shape()[axis];
-    if entries.iter().any(|&e| e >= size) {
-        return Err(Error::bad_input(format!("entry outside an axis of {size}")));
-    }
-    let inner: usize = t.shape()[axis + 1..].iter().product();
-    let mut out = Vec::with_capacity(data.len() / size.max(1) * entries.len());
-    for block in data.chunks_exact((size * inner).max(1)) {
-        for &e in entries {
-            out.extend_from_slice(&block[e * inner..(e + 1) * inner]);
-        }
-    }
-    let mut shape = t.shape().to_vec();
-    shape[axis] = entries.len();
-    Tensor::f32(shape, out)
-}
-
-/// The inverse of [`select`]: an axis of `size` with `t`'s entries at the given places and zeros elsewhere.
-fn scatter(t: &Tensor, axis: usize, entries: &[usize], size: usize) -> Result<Tensor> {
-    let data = t.as_f32()?;
-    let inner: usize = t.shape()[axis + 1..].iter().product();
-    let mut shape = t.shape().to_vec();
-    shape[axis] = size;
-    let mut out = vec![0.0; shape.iter().product()];
-    let blocks = data.chunks_exact((entries.len() * inner).max(1));
-    for (block, out) in blocks.zip(out.chunks_exact_mut((size * inner).max(1))) {
-        for (&e, values) in entries.iter().zip(block.chunks_exact(inner.max(1))) {
-            out[e * inner..(e + 1) * inner].copy_from_slice(values);
-        }
-    }
-    Tensor::f32(shape, out)
-}
-
-/// Intermediate shapes that the exporter wrote down are no longer true; engines check them.
-fn clear_stale_shapes(model: &mut Model) {
-    model.graph_mut().value_info.clear();
+/// The given cost of each layer.
+fn costs(given: &BTreeMap<String, f64>, layers: &[Layer]) -> Result<Vec<f64>> {
+    let cost = |l: &Layer| match given.get(&l.name) {
+        Some(&cost) if cost.is_finite() && cost >= 0.0 => Ok(cost),
+        Some(cost) => Err(Error::bad_input(format!("a cost of {cost} for `{}` is not possible", l.name))),
+        None => Err(Error::bad_input(format!("there is no cost for `{}`", l.name)).hint("every layer that `inspect` lists needs one")),
+    };
+    layers.iter().map(cost).collect()
 }
 
 /// One line per group.

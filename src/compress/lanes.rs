@@ -1,15 +1,17 @@
 //! A lane: one model evaluated node by node on all calibration samples, in fixed chunks over all cores.
 //!
-//! Two lanes run side by side when a variant is repaired: the original's, whose outputs are the targets, and the
+//! Two lanes run side by side when a variant is fitted: the original's, whose outputs are the targets, and the
 //! variant's, whose inputs are what its layers really see. Chunks have a fixed size and sums are merged in order, so the
 //! result does not depend on the number of threads.
 
+use super::spool::{Spool, Waiting};
 use super::statistics::Moments;
 use crate::Result;
 use crate::exec;
 use crate::model::Graph;
 use crate::onnx::{Model, pb};
 use crate::tensor::Tensor;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -18,7 +20,9 @@ pub(super) struct Lane {
     nodes: Vec<pb::NodeProto>,
     opset: i64,
     constants: HashMap<String, Tensor>,
-    chunks: Vec<HashMap<String, Tensor>>,
+    /// What is still to be read, chunk by chunk.
+    chunks: Vec<HashMap<String, Waiting>>,
+    spool: Spool,
     last_use: HashMap<String, usize>,
     /// Tensors that must outlive their last reader.
     pinned: HashSet<String>,
@@ -41,15 +45,11 @@ impl Lane {
                 last_use.insert(name.clone(), index);
             });
         }
-        Ok(Lane {
-            nodes: graph.nodes().to_vec(),
-            opset: model.opset(),
-            constants,
-            chunks: chunks.iter().map(|c| HashMap::from([(input.to_owned(), c.clone())])).collect(),
-            last_use,
-            pinned: HashSet::new(),
-            next: 0,
-        })
+        let spool = Spool::new();
+        let place = |c: &Tensor| Ok(HashMap::from([(input.to_owned(), spool.keep(c.clone())?)]));
+        let chunks = chunks.iter().map(place).collect::<Result<_>>()?;
+        let (nodes, opset, pinned) = (graph.nodes().to_vec(), model.opset(), HashSet::new());
+        Ok(Lane { nodes, opset, constants, chunks, spool, last_use, pinned, next: 0 })
     }
 
     /// Keeps `tensor` until [`Lane::unpin`].
@@ -61,7 +61,13 @@ impl Lane {
     pub(super) fn unpin(&mut self, tensor: &str) {
         self.pinned.remove(tensor);
         if self.last_use.get(tensor).is_none_or(|&u| u < self.next) {
-            self.chunks.iter_mut().for_each(|c| drop(c.remove(tensor)));
+            self.free(tensor);
+        }
+    }
+
+    fn free(&mut self, tensor: &str) {
+        for waiting in self.chunks.iter_mut().filter_map(|c| c.remove(tensor)) {
+            self.spool.free(waiting);
         }
     }
 
@@ -71,8 +77,19 @@ impl Lane {
     }
 
     /// A tensor of one chunk, or a constant.
-    pub(super) fn get(&self, chunk: usize, tensor: &str) -> Option<&Tensor> {
-        self.chunks[chunk].get(tensor).or_else(|| self.constants.get(tensor))
+    ///
+    /// # Errors
+    /// It cannot be read back.
+    pub(super) fn get(&self, chunk: usize, tensor: &str) -> Result<Option<Cow<'_, Tensor>>> {
+        match self.chunks[chunk].get(tensor) {
+            Some(waiting) => self.spool.read(waiting).map(Some),
+            None => Ok(self.constants.get(tensor).map(Cow::Borrowed)),
+        }
+    }
+
+    /// The dimensions of what [`Lane::get`] gives.
+    pub(super) fn shape(&self, chunk: usize, tensor: &str) -> Option<&[usize]> {
+        self.chunks[chunk].get(tensor).map(Waiting::shape).or_else(|| self.constants.get(tensor).map(Tensor::shape))
     }
 
     /// Number of chunks.
@@ -91,41 +108,36 @@ impl Lane {
     /// Evaluates the next node on every chunk and frees what nobody reads any more.
     fn step(&mut self) -> Result<()> {
         let node = &self.nodes[self.next];
-        let constants = &self.constants;
-        let opset = self.opset;
-        let evaluate = |chunk: &HashMap<String, Tensor>| {
-            let inputs: Vec<Option<&Tensor>> = node.input.iter().map(|n| chunk.get(n).or_else(|| constants.get(n))).collect();
-            exec::eval_node(node, opset, &inputs)
-        };
-        let is_constant = node.input.iter().all(|n| n.is_empty() || constants.contains_key(n));
+        let is_constant = node.input.iter().all(|n| n.is_empty() || self.constants.contains_key(n));
         if is_constant {
-            let inputs: Vec<Option<&Tensor>> = node.input.iter().map(|n| constants.get(n)).collect();
-            let outputs = exec::eval_node(node, opset, &inputs)?;
-            let named = named(node, outputs);
+            let inputs: Vec<Option<&Tensor>> = node.input.iter().map(|n| self.constants.get(n)).collect();
+            let outputs = exec::eval_node(node, self.opset, &inputs)?;
+            let named: Vec<(String, Tensor)> = named(node, outputs).collect();
             self.constants.extend(named);
         } else {
-            let results = map_chunks(&self.chunks, |_, chunk| evaluate(chunk))?;
+            let results = map_chunks(&self.chunks, |chunk, _| {
+                let inputs = node.input.iter().map(|n| self.get(chunk, n)).collect::<Result<Vec<_>>>()?;
+                let outputs = exec::eval_node(node, self.opset, &inputs.iter().map(Option::as_deref).collect::<Vec<_>>())?;
+                named(node, outputs).map(|(name, t)| Ok((name, self.spool.keep(t)?))).collect::<Result<Vec<_>>>()
+            })?;
             for (chunk, outputs) in self.chunks.iter_mut().zip(results) {
-                chunk.extend(named(node, outputs));
+                chunk.extend(outputs);
             }
         }
-        let dead: Vec<String> = self.nodes[self.next]
-            .input
-            .iter()
-            .filter(|n| self.last_use.get(*n) == Some(&self.next) && !self.pinned.contains(*n))
-            .cloned()
-            .collect();
-        for name in dead {
-            self.chunks.iter_mut().for_each(|c| drop(c.remove(&name)));
-        }
+        let read = |n: &&String| self.last_use.get(*n) == Some(&self.next) && !self.pinned.contains(*n);
+        let mut dead: Vec<String> = self.nodes[self.next].input.iter().filter(read).cloned().collect();
+        // What nobody reads at all.
+        let unread = |n: &&String| !self.last_use.contains_key(*n) && !self.pinned.contains(*n);
+        dead.extend(self.nodes[self.next].output.iter().filter(unread).cloned());
+        dead.iter().for_each(|name| self.free(name));
         self.next += 1;
         Ok(())
     }
 }
 
 /// The outputs with their names; what the graph does not name is dropped (an empty name also stands for an input left out).
-fn named(node: &pb::NodeProto, outputs: Vec<Tensor>) -> Vec<(String, Tensor)> {
-    node.output.iter().cloned().zip(outputs).filter(|(name, _)| !name.is_empty()).collect()
+fn named(node: &pb::NodeProto, outputs: Vec<Tensor>) -> impl Iterator<Item = (String, Tensor)> {
+    node.output.iter().cloned().zip(outputs).filter(|(name, _)| !name.is_empty())
 }
 
 /// Applies `f` to every chunk over all cores; results come back in the chunks' order.
@@ -146,17 +158,30 @@ pub(super) fn map_chunks<C: Sync, T: Send>(chunks: &[C], f: impl Fn(usize, &C) -
     Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Sums the moments of `count` chunks, which `add` contributes one by one: in a fixed number of parts over all cores, so
-/// that memory does not grow with the samples and the result does not depend on the threads.
+/// Sums the moments of `count` chunks, which `add` contributes one by one.
 pub(super) fn sum_moments(count: usize, d: usize, o: usize, add: impl Fn(usize, &mut Moments) -> Result<()> + Sync) -> Result<Moments> {
-    const PARTS: usize = 8;
-    let parts: Vec<Range<usize>> = (0..PARTS).map(|p| count * p / PARTS..count * (p + 1) / PARTS).filter(|r| !r.is_empty()).collect();
+    let sums = sum_groups(count, 1, d, o, |chunk, sums| sums.iter_mut().try_for_each(|sum| add(chunk, sum)))?;
+    Ok(sums.into_iter().next().unwrap_or_else(|| Moments::new(d, o)))
+}
+
+/// Sums the moments of several groups of outputs over `count` chunks, in a fixed number of parts over all cores, so that memory does
+/// not grow with the samples and the result does not depend on the threads.
+pub(super) fn sum_groups(
+    count: usize,
+    groups: usize,
+    d: usize,
+    o: usize,
+    add: impl Fn(usize, &mut [Moments]) -> Result<()> + Sync,
+) -> Result<Vec<Moments>> {
+    // Sums over many inputs are large themselves.
+    let most = if d > 1024 { 2 } else { 8 };
+    let parts: Vec<Range<usize>> = (0..most).map(|p| count * p / most..count * (p + 1) / most).filter(|r| !r.is_empty()).collect();
     let sums = map_chunks(&parts, |_, part| {
-        let mut sum = Moments::new(d, o);
-        part.clone().try_for_each(|chunk| add(chunk, &mut sum))?;
-        Ok(sum)
+        let mut sums = vec![Moments::new(d, o); groups];
+        part.clone().try_for_each(|chunk| add(chunk, &mut sums))?;
+        Ok(sums)
     })?;
-    let mut total = Moments::new(d, o);
-    sums.iter().for_each(|s| total.merge(s));
+    let mut total = vec![Moments::new(d, o); groups];
+    sums.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, s)| t.merge(s)));
     Ok(total)
 }

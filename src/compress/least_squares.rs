@@ -3,6 +3,7 @@
 //! With H = Cov(x, x), G = Cov(t, x), a ridge r = 1e-3·mean(diag H) and weights W₀ to be pulled towards, the best dense
 //! weights are (G + rW₀)(H + rI)⁻¹, and the bias is refit exactly: b = mean(t) − W·mean(x).
 
+use super::lanes::map_chunks;
 use super::statistics::Centred;
 use faer::prelude::Solve;
 use faer::{Mat, Side};
@@ -10,11 +11,18 @@ use faer::{Mat, Side};
 /// Ridge as a share of the mean diagonal of H.
 const RIDGE: f64 = 1e-3;
 
+/// Relative error of moments that were summed in single precision.
+const ROUNDING: f64 = 1e-5;
+
 impl Centred {
-    fn ridge(&self) -> f64 {
+    /// What is added to the diagonal of H, pulling the weights towards those they had.
+    pub(super) fn ridge(&self) -> f64 {
+        let inputs = self.d.max(1) as f64;
         let trace: f64 = (0..self.d).map(|i| self.h[i * self.d + i]).sum();
+        // Where inputs hardly vary, H is what rounding left of the difference of two large numbers.
+        let noise = ROUNDING * self.mean_x.iter().map(|m| m * m).sum::<f64>();
         // A dead input (all zero) must not make the system singular.
-        (RIDGE * trace / self.d.max(1) as f64).max(1e-12)
+        ((RIDGE * trace).max(noise) / inputs).max(1e-12)
     }
 
     /// Dense weights (o×d, row-major); `None` when the system cannot be solved.
@@ -27,24 +35,32 @@ impl Centred {
         finite((0..o * d).map(|i| solution[(i % d, i / d)]).collect())
     }
 
+    /// (H + rI)⁻¹.
+    pub(super) fn inverse(&self) -> Option<Vec<f64>> {
+        let (d, r) = (self.d, self.ridge());
+        let h = Mat::from_fn(d, d, |i, j| self.h[i * d + j] + if i == j { r } else { 0.0 });
+        let inverse = h.llt(Side::Lower).ok()?.solve(&Mat::<f64>::identity(d, d));
+        finite((0..d * d).map(|i| inverse[(i / d, i % d)]).collect())
+    }
+
     /// Weights with zeros wherever `keep` is false: each output row is fitted on its own support.
     pub(super) fn on_support(&self, w0: &[f64], keep: &[bool]) -> Option<Vec<f64>> {
         let (d, r) = (self.d, self.ridge());
-        let mut out = vec![0.0; self.o * d];
-        for row in 0..self.o {
+        let rows: Vec<usize> = (0..self.o).collect();
+        let fit = |row: usize| {
             let support: Vec<usize> = (0..d).filter(|&j| keep[row * d + j]).collect();
             let k = support.len();
-            if k == 0 {
-                continue;
+            let mut w = vec![0.0; d];
+            if k > 0 {
+                let h = Mat::from_fn(k, k, |i, j| self.h[support[i] * d + support[j]] + if i == j { r } else { 0.0 });
+                let rhs = Mat::from_fn(k, 1, |i, _| self.g[row * d + support[i]] + r * w0[row * d + support[i]]);
+                let solution = h.llt(Side::Lower).ok()?.solve(&rhs);
+                support.iter().enumerate().for_each(|(i, &j)| w[j] = solution[(i, 0)]);
             }
-            let h = Mat::from_fn(k, k, |i, j| self.h[support[i] * d + support[j]] + if i == j { r } else { 0.0 });
-            let rhs = Mat::from_fn(k, 1, |i, _| self.g[row * d + support[i]] + r * w0[row * d + support[i]]);
-            let solution = h.llt(Side::Lower).ok()?.solve(&rhs);
-            for (i, &j) in support.iter().enumerate() {
-                out[row * d + j] = solution[(i, 0)];
-            }
-        }
-        finite(out)
+            Some(w)
+        };
+        let fitted = map_chunks(&rows, |_, &row| Ok(fit(row))).ok()?;
+        finite(fitted.into_iter().collect::<Option<Vec<_>>>()?.concat())
     }
 
     /// The bias that goes with `w`: mean(t) − W·mean(x).
@@ -53,17 +69,22 @@ impl Centred {
         w.chunks_exact(self.d.max(1)).zip(&self.mean_t).map(|(row, t)| t - dot(row)).collect()
     }
 
-    /// ‖t − Wx − b‖² over ‖t − mean t‖² with the best bias, as a root: the relative error of the layer's output.
-    pub(super) fn relative_error(&self, w: &[f64]) -> f64 {
+    /// ‖t − Wx − b‖² with the best bias, and ‖t − mean t‖², per sample and summed over the outputs.
+    pub(super) fn squared_error(&self, w: &[f64]) -> (f64, f64) {
         let d = self.d;
         let mut residual = 0.0;
         for (row, w) in w.chunks_exact(d.max(1)).enumerate() {
             let g = &self.g[row * d..(row + 1) * d];
             let linear: f64 = w.iter().zip(g).map(|(a, b)| a * b).sum();
-            residual += self.var_t[row] - 2.0 * linear + quadratic(&self.h, w);
+            // Rounding may take a perfect fit below zero.
+            residual += (self.var_t[row] - 2.0 * linear + quadratic(&self.h, w)).max(0.0);
         }
-        let total: f64 = self.var_t.iter().sum();
-        if total > 0.0 { (residual.max(0.0) / total).sqrt() } else { 0.0 }
+        (residual, self.var_t.iter().sum())
+    }
+
+    /// False when a value among the samples overflowed or was none.
+    pub(super) fn is_finite(&self) -> bool {
+        [&self.h, &self.g, &self.var_t].iter().all(|m| m.iter().all(|v| v.is_finite()))
     }
 }
 
@@ -95,11 +116,8 @@ pub(super) struct Eliminator {
 impl Eliminator {
     /// `h` are the centred moments of the layer's inputs, `w` its weights (o×d).
     pub(super) fn new(c: &Centred, w: Vec<f64>) -> Option<Self> {
-        let (d, r) = (c.d, c.ridge());
-        let h = Mat::from_fn(d, d, |i, j| c.h[i * d + j] + if i == j { r } else { 0.0 });
-        let inverse = h.llt(Side::Lower).ok()?.solve(&Mat::<f64>::identity(d, d));
+        let (d, inverse) = (c.d, c.inverse()?);
         let energy = w.chunks_exact(d.max(1)).map(|row| quadratic(&c.h, row)).sum::<f64>().max(f64::MIN_POSITIVE);
-        let inverse = finite((0..d * d).map(|i| inverse[(i / d, i % d)]).collect())?;
         Some(Eliminator { d, o: w.len() / d.max(1), inverse, w, energy })
     }
 

@@ -1,6 +1,7 @@
 //! Steps before any compression, each listed: the model is cleaned, and constants get one reader each.
 
 use super::Note;
+use super::shapes::write_down;
 use crate::model::clean::{clean_within, fold_batch_norms};
 use crate::model::{Facts, Graph, LayerKind, layers, node_label};
 use crate::onnx::{Model, pb, tensor_from_proto};
@@ -9,7 +10,8 @@ use crate::{Error, Result};
 use std::collections::HashSet;
 
 /// [Cleans](crate::model::clean) the model and makes every constant have one reader, so that editing a layer's weights changes
-/// that layer alone. Initializers that a file of IR version 3 lists as inputs too are constants from here on.
+/// that layer alone. Shapes that the graph works out are written down where they are always the same. Initializers that a
+/// file of IR version 3 lists as inputs too are constants from here on.
 ///
 /// # Errors
 /// A constant cannot be decoded, or a node holds a graph of its own (an If that is worked out, a Loop): what it reads is not
@@ -28,11 +30,15 @@ pub fn prepare_within(model: &Model, max_bytes: u64) -> Result<(Model, Vec<Note>
         tensor_from_proto(elsewhere)?;
     }
     let mut model = model.clone();
-    let notes = clean_within(&mut model, max_bytes)?.into_iter().map(Note::step).collect();
+    let mut notes: Vec<Note> = clean_within(&mut model, max_bytes)?.into_iter().map(Note::step).collect();
     let has_subgraph = |n: &&pb::NodeProto| n.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
     if let Some((index, node)) = model.graph().node.iter().enumerate().find(|(_, n)| has_subgraph(n)) {
         return Err(Error::bad_input(format!("`{}` ({}) holds a graph of its own", node_label(node, index), node.op_type()))
             .hint("models with control flow cannot be compressed; export without it"));
+    }
+    match write_down(&mut model)? {
+        0 => {}
+        n => notes.push(Note::step(format!("{n} shapes that the graph worked out were written down"))),
     }
     untie(&mut model)?;
     Ok((model, notes))

@@ -9,6 +9,7 @@ use crate::onnx::{Attributes, pb};
 use crate::sys::gemm::{Matrix, gemm};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use std::ops::Range;
 
 /// Raw sums over rows; `d` inputs and `o` outputs, row-major.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub(super) struct Moments {
     tt: Vec<f64>,
 }
 
-/// Centred second moments: H = Cov(x, x) (d×d), G = Cov(t, x) (o×d), the variance of each target, and the means.
+/// Second moments about the means, or about zero where the means are given as 0: H = Cov(x, x) (d×d), G = Cov(t, x) (o×d), the variance of each target, and the means.
 #[derive(Debug, Clone)]
 pub(super) struct Centred {
     pub(super) d: usize,
@@ -74,12 +75,20 @@ impl Moments {
 
     /// Moments about the means; `None` without rows.
     pub(super) fn centred(&self) -> Option<Centred> {
+        let mean = |s: &[f64]| s.iter().map(|v| v / self.n).collect();
+        self.about(mean(&self.sum_x), mean(&self.sum_t))
+    }
+
+    /// Moments about zero, for a layer that has no bias to take up the means; `None` without rows.
+    pub(super) fn about_zero(&self) -> Option<Centred> {
+        self.about(vec![0.0; self.d], vec![0.0; self.o])
+    }
+
+    fn about(&self, mean_x: Vec<f64>, mean_t: Vec<f64>) -> Option<Centred> {
         if self.n < 1.0 {
             return None;
         }
         let (d, o, n) = (self.d, self.o, self.n);
-        let mean = |s: &[f64]| s.iter().map(|v| v / n).collect::<Vec<f64>>();
-        let (mean_x, mean_t) = (mean(&self.sum_x), mean(&self.sum_t));
         let h = (0..d * d).map(|i| self.xx[i] / n - mean_x[i / d] * mean_x[i % d]).collect();
         let g = (0..o * d).map(|i| self.tx[i] / n - mean_t[i / d] * mean_x[i % d]).collect();
         let var_t = (0..o).map(|i| (self.tt[i] / n - mean_t[i] * mean_t[i]).max(0.0)).collect();
@@ -98,7 +107,7 @@ fn add_product(acc: &mut [f64], a: &[f32], b: &[f32], n: usize, p: usize, q: usi
 /// How a layer's rows are read off its input and output.
 #[derive(Debug, Clone)]
 pub(super) enum Rows {
-    /// A 2-D convolution with one group, or (`depthwise`) one channel of a depthwise one.
+    /// A 2-D convolution, or one group of it.
     Conv(Window),
     /// The last axis of the input.
     Dense,
@@ -113,7 +122,7 @@ impl Rows {
                 Err("it scales its product".into())
             }
             LayerKind::Gemm | LayerKind::MatMul if weight_shape.len() == 2 => Ok(Rows::Dense),
-            LayerKind::Conv | LayerKind::DepthwiseConv if weight_shape.len() == 4 && input_shape.len() == 4 => {
+            LayerKind::Conv | LayerKind::DepthwiseConv | LayerKind::GroupedConv if weight_shape.len() == 4 && input_shape.len() == 4 => {
                 ConvSpec::new(node, input_shape, weight_shape).map(|spec| Rows::Conv(spec.window)).map_err(|e| e.to_string())
             }
             _ => Err("its rank is not handled".into()),
@@ -128,8 +137,8 @@ impl Rows {
         }
     }
 
-    /// The inputs of rows `0, step, 2·step, …`, one after the other. `channel` restricts a convolution to one channel.
-    pub(super) fn inputs(&self, x: &Tensor, step: usize, channel: Option<usize>) -> Result<Vec<f32>> {
+    /// The inputs of rows `0, step, 2·step, …`, one after the other. `channels` restricts a convolution to these.
+    pub(super) fn inputs(&self, x: &Tensor, step: usize, channels: Option<Range<usize>>) -> Result<Vec<f32>> {
         let data = x.as_f32()?;
         let shape = x.shape();
         let rows = (0..self.count(shape)).step_by(step.max(1));
@@ -139,7 +148,7 @@ impl Rows {
                 Ok(rows.flat_map(|r| data[r * width..(r + 1) * width].iter().copied()).collect())
             }
             Rows::Conv(p) => {
-                let channels = channel.map_or(0..shape[1], |c| c..c + 1);
+                let channels = channels.unwrap_or(0..shape[1]);
                 let mut out = Vec::with_capacity(rows.len() * channels.len() * p.kernel_len());
                 let plane = p.output_len();
                 for r in rows {
@@ -165,8 +174,35 @@ impl Rows {
     }
 }
 
+/// Every how many rows one is taken: neighbouring patches overlap, so some 100 rows per unknown carry all there is. The step
+/// has no divisor below 11, so that it meets all places of an image, whose sides are products of small numbers.
+pub(super) fn row_step(total: usize, d: usize) -> usize {
+    let most = (total / (100 * d).clamp(8_192, 131_072)).max(1);
+    (1..=most).rev().find(|step| [2, 3, 5, 7].iter().all(|p| step % p != 0)).unwrap_or(1)
+}
+
+/// Weights as an o×d matrix in double precision, output channels as rows.
+pub(super) fn matrix(w: &Tensor, output_axis: usize) -> Result<Vec<f64>> {
+    let data = w.as_f32()?;
+    Ok(match (output_axis, w.shape()) {
+        (0, _) => data.iter().map(|&v| f64::from(v)).collect(),
+        (_, &[d, o]) => (0..o * d).map(|i| f64::from(data[(i % d) * o + i / d])).collect(),
+        (_, shape) => return Err(Error::bad_input(format!("weights of shape {shape:?} are not a matrix"))),
+    })
+}
+
+/// The inverse of [`matrix`].
+pub(super) fn tensor_from_matrix(w: &[f64], shape: &[usize], output_axis: usize) -> Result<Tensor> {
+    let data = match (output_axis, shape) {
+        (0, _) => w.iter().map(|&v| v as f32).collect(),
+        (_, &[d, o]) => (0..d * o).map(|i| w[(i % o) * d + i / o] as f32).collect(),
+        _ => return Err(Error::bad_input(format!("weights of shape {shape:?} are not a matrix"))),
+    };
+    Tensor::f32(shape, data)
+}
+
 /// Appends the patch that output position `at` of sample `n` sees; padding is zero.
-fn gather(w: &Window, x: &[f32], all: usize, n: usize, at: [usize; 3], channels: std::ops::Range<usize>, out: &mut Vec<f32>) {
+fn gather(w: &Window, x: &[f32], all: usize, n: usize, at: [usize; 3], channels: Range<usize>, out: &mut Vec<f32>) {
     // The input that kernel element `k` sees along `axis`, unless it lies in the padding.
     let source = |axis: usize, k: usize| {
         (at[axis] * w.stride[axis] + k * w.dilation[axis]).checked_sub(w.pad_begin[axis]).filter(|&i| i < w.input[axis])

@@ -26,6 +26,7 @@
 
 mod array;
 mod bytes;
+mod draw;
 mod idx;
 mod images;
 mod input;

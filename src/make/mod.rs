@@ -1,9 +1,11 @@
 //! Executes a recipe: original model in, variant out, with what it became and what was done to each layer.
 
-use crate::compress::{Activations, Calibration, ChannelShare, Note, Quantization, prune_channels, prune_connections, quantize};
+use crate::compress::{
+    Activations, Amount, Calibration, ChannelShare, Note, Quantization, Sparsity, factorize, prune_channels, prune_connections, quantize,
+};
 use crate::model::{Facts, Graph, Totals, layers, totals};
 use crate::onnx::{Model, sha256_hex};
-use crate::recipe::{Recipe, Step};
+use crate::recipe::{Recipe, Step, WeightMethod};
 use crate::units::Bytes;
 use crate::{Error, Result};
 
@@ -62,14 +64,19 @@ pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option
             Step::PruneChannels { channels, round_to, .. } => {
                 prune_channels(&model, ChannelShare::OfChannels(channels.unwrap_or(0.0)), round_to, calibration)
             }
-            Step::PruneConnections { share, distribution } => prune_connections(&model, share, distribution, calibration),
-            Step::Quantize { weight_bits, activation_bits, granularity, range } => {
+            Step::Factorize { macs, round_to } => factorize(&model, macs, round_to, calibration.ok_or_else(no_samples)?),
+            Step::PruneConnections { share, pattern, distribution, method } => {
+                let amount = pattern.map_or(Amount::Share(share.unwrap_or(0.0), distribution), Amount::Pattern);
+                prune_connections(&model, &Sparsity { amount, method }, calibration)
+            }
+            Step::Quantize { weight_bits, activation_bits, granularity, range, method } => {
                 // `check` has seen to it that these are 8.
                 let activations = match activation_bits {
                     Some(_) => Some(Activations { range, samples: calibration.ok_or_else(no_samples)? }),
                     None => None,
                 };
-                quantize(&model, &Quantization { weight_bits, granularity, activations })
+                let fit = calibration.filter(|_| method == WeightMethod::LeastSquares);
+                quantize(&model, &Quantization { weight_bits, granularity, activations, fit })
             }
         }
         .map_err(|e| e.context(step))?;
@@ -81,7 +88,7 @@ pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option
     // What leaves here must be a model that loads again.
     Model::from_bytes(&bytes, "the variant")?;
     let pruning_ratio = recipe.steps.iter().find_map(|s| match s {
-        Step::PruneChannels { .. } => Some(1.0 - totals.macs.exact()? as f64 / before.macs.exact()?.max(1) as f64),
+        Step::PruneChannels { .. } | Step::Factorize { .. } => Some(1.0 - totals.macs.exact()? as f64 / before.macs.exact()?.max(1) as f64),
         Step::PruneConnections { .. } => Some(totals.sparsity),
         Step::Quantize { .. } => None,
     });
@@ -89,7 +96,7 @@ pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option
 }
 
 fn no_samples() -> Error {
-    Error::bad_input("activations can be quantized only with calibration samples").hint("a few hundred unlabelled samples are enough")
+    Error::bad_input("this step needs calibration samples").hint("a few hundred unlabelled samples are enough")
 }
 
 /// Sums for one sample.

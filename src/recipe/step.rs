@@ -4,6 +4,7 @@ use crate::{Error, Result};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,13 +22,28 @@ pub enum Step {
         #[serde(default = "default_round_to")]
         round_to: usize,
     },
-    /// Set a share of the weights to zero.
+    /// Split layers into two of lower rank until a share of the multiply–adds is gone.
+    Factorize {
+        /// Share of the multiply–adds, 0..1.
+        macs: f64,
+        /// Keep ranks at multiples of this.
+        #[serde(default = "default_round_to")]
+        round_to: usize,
+    },
+    /// Set a share of the weights to zero, or some of every few in a row.
     PruneConnections {
         /// Share of the weights, 0..1.
-        share: f64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        share: Option<f64>,
+        /// Instead: so many weights stay of every group along the inputs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pattern: Option<Pattern>,
         /// How the zeros are spread over the layers.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_default")]
         distribution: Distribution,
+        /// Which weights go.
+        #[serde(default, skip_serializing_if = "is_default")]
+        method: PruneMethod,
     },
     /// Quantize weights and, if asked for, activations. What is left out of a recipe file is written to none, so that the
     /// recipes of earlier versions stay what they were.
@@ -43,7 +59,85 @@ pub enum Step {
         /// How the ranges of activations follow from the calibration samples.
         #[serde(default, skip_serializing_if = "is_default")]
         range: ActivationRange,
+        /// How the integers follow from the weights.
+        #[serde(default, skip_serializing_if = "is_default")]
+        method: WeightMethod,
     },
+}
+
+/// How integers follow from weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum WeightMethod {
+    /// Layer after layer those with which its output comes nearest to the original's, biases too (without calibration samples: as
+    /// rtn).
+    #[default]
+    LeastSquares,
+    /// Rounded to nearest.
+    Rtn,
+}
+
+/// Which single weights go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum PruneMethod {
+    /// Those whose loss the others make up for best (optimal brain surgeon), spread over the layers by what they do to the model's
+    /// output (without calibration samples: as magnitude).
+    #[default]
+    LeastSquares,
+    /// Those with the least |w|·‖x‖, x being the inputs they meet (arXiv 2306.11695).
+    Wanda,
+    /// The smallest.
+    Magnitude,
+}
+
+/// `keep` weights stay of every `of` along the inputs, written `2:4`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Pattern {
+    /// How many stay, at least 1.
+    pub keep: usize,
+    /// Of how many, at most [`Pattern::LONGEST`].
+    pub of: usize,
+}
+
+impl Pattern {
+    /// The longest group.
+    pub const LONGEST: usize = 64;
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.keep, self.of)
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> String {
+        pattern.to_string()
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parsed = text.split_once(':').and_then(|(keep, of)| Some(Pattern { keep: keep.parse().ok()?, of: of.parse().ok()? }));
+        let fits = |p: &Pattern| 0 < p.keep && p.keep < p.of && p.of <= Pattern::LONGEST;
+        parsed
+            .filter(fits)
+            .ok_or_else(|| format!("`{text}` is no pattern: `2:4` keeps 2 of every 4 weights (of at most {})", Self::LONGEST))
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
+    }
 }
 
 /// How the zeros are spread over the layers.
@@ -108,6 +202,7 @@ impl Step {
             activation_bits: None,
             granularity: WeightGranularity::default(),
             range: ActivationRange::default(),
+            method: WeightMethod::default(),
         }
     }
 
@@ -123,7 +218,14 @@ impl Step {
             activation_bits: Some(8),
             granularity: WeightGranularity::default(),
             range: ActivationRange::default(),
+            method: WeightMethod::default(),
         }
+    }
+
+    /// A share of all weights to zero, by the default method.
+    pub fn prune_connections(share: f64) -> Self {
+        let (distribution, method) = (Distribution::default(), PruneMethod::default());
+        Step::PruneConnections { share: Some(share), pattern: None, distribution, method }
     }
 
     /// # Errors
@@ -138,7 +240,13 @@ impl Step {
             Step::PruneChannels { macs: Some(s), channels: None, .. } => share(s, "multiply–adds"),
             Step::PruneChannels { macs: None, channels: Some(s), .. } => share(s, "channels"),
             Step::PruneChannels { .. } => Err(Error::bad_input("`prune_channels` needs either `macs` or `channels`")),
-            Step::PruneConnections { share: s, .. } => share(s, "weights"),
+            Step::Factorize { macs, .. } => share(macs, "multiply–adds"),
+            Step::PruneConnections { share: Some(s), pattern: None, .. } => share(s, "weights"),
+            Step::PruneConnections { share: None, pattern: Some(_), distribution: Distribution::Global, .. } => Ok(()),
+            Step::PruneConnections { share: None, pattern: Some(_), .. } => {
+                Err(Error::bad_input("a pattern spreads the zeros itself").hint("leave `distribution` away"))
+            }
+            Step::PruneConnections { .. } => Err(Error::bad_input("`prune_connections` needs either `share` or `pattern`")),
             Step::Quantize { weight_bits, .. } if !(2..=8).contains(&weight_bits) => {
                 Err(Error::bad_input(format!("{weight_bits} bits cannot be used for weights")).hint("choose 2 to 8 bits"))
             }
@@ -154,7 +262,7 @@ impl Step {
 
     /// True when the step uses calibration samples.
     pub(super) fn uses_calibration(&self) -> bool {
-        !matches!(self, Step::Quantize { activation_bits: None, .. })
+        !matches!(self, Step::Quantize { activation_bits: None, method: WeightMethod::Rtn, .. })
     }
 
     /// The options of `joulefront compress` that take this step.
@@ -168,11 +276,24 @@ impl Step {
                 let round = if *round_to == DEFAULT_ROUND_TO { String::new() } else { format!(" --round-to {round_to}") };
                 format!("{amount} --granularity channel{round}")
             }
-            Step::PruneConnections { share, distribution } => {
-                let spread = if *distribution == Distribution::PerLayer { " --per-layer" } else { "" };
-                format!("--prune {} --granularity connection{spread}", percent(*share))
+            Step::Factorize { macs, round_to } => {
+                let round = if *round_to == DEFAULT_ROUND_TO { String::new() } else { format!(" --round-to {round_to}") };
+                format!("--factorize {}{round}", percent(*macs))
             }
-            Step::Quantize { weight_bits, activation_bits, granularity, range } => {
+            Step::PruneConnections { share, pattern, distribution, method } => {
+                let mut out = match pattern {
+                    Some(pattern) => format!("--pattern {pattern}"),
+                    None => format!("--prune {} --granularity connection", percent(share.unwrap_or(0.0))),
+                };
+                if *distribution == Distribution::PerLayer {
+                    out += " --per-layer";
+                }
+                if !is_default(method) {
+                    out += &format!(" --prune-method {}", word(method));
+                }
+                out
+            }
+            Step::Quantize { weight_bits, activation_bits, granularity, range, method } => {
                 let mut out = format!("--weight-bits {weight_bits}");
                 if let Some(bits) = activation_bits {
                     out += &format!(" --activation-bits {bits}");
@@ -182,6 +303,9 @@ impl Step {
                 }
                 if !is_default(range) {
                     out += &format!(" --activation-range {}", word(range));
+                }
+                if !is_default(method) {
+                    out += &format!(" --weight-method {}", word(method));
                 }
                 out
             }
@@ -194,8 +318,19 @@ impl fmt::Display for Step {
         match self {
             Step::PruneChannels { macs: Some(m), .. } => write!(f, "{} of multiply–adds pruned", percent(*m)),
             Step::PruneChannels { channels, .. } => write!(f, "{} of channels pruned", percent(channels.unwrap_or(0.0))),
-            Step::PruneConnections { share, .. } => write!(f, "{} of connections pruned", percent(*share)),
-            Step::Quantize { weight_bits, activation_bits, granularity, range } => {
+            Step::Factorize { macs, .. } => write!(f, "{} of multiply–adds factorized away", percent(*macs)),
+            Step::PruneConnections { share, pattern, method, .. } => {
+                match pattern {
+                    Some(pattern) => write!(f, "{pattern} connections kept")?,
+                    None => write!(f, "{} of connections pruned", percent(share.unwrap_or(0.0)))?,
+                }
+                match method {
+                    PruneMethod::LeastSquares => Ok(()),
+                    PruneMethod::Wanda => f.write_str(" (Wanda)"),
+                    PruneMethod::Magnitude => f.write_str(" (magnitude)"),
+                }
+            }
+            Step::Quantize { weight_bits, activation_bits, granularity, range, method } => {
                 write!(f, "{weight_bits}-bit weights")?;
                 match granularity {
                     WeightGranularity::Channel => {}
@@ -207,7 +342,10 @@ impl fmt::Display for Step {
                     Some(bits) => write!(f, " and {bits}-bit activations")?,
                     None => {}
                 }
-                if !is_default(range) { write!(f, " ({range} ranges)") } else { Ok(()) }
+                if !is_default(range) {
+                    write!(f, " ({range} ranges)")?;
+                }
+                if *method == WeightMethod::Rtn { f.write_str(", rounded to nearest") } else { Ok(()) }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What a sweep tries: ratios × bits, as recipes in a fixed order.
 
 use crate::lower::Form;
-use crate::recipe::{ActivationRange, DEFAULT_ROUND_TO, Distribution, Recipe, Step, WeightGranularity};
+use crate::recipe::{ActivationRange, DEFAULT_ROUND_TO, Recipe, Step, WeightGranularity, WeightMethod};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,7 @@ impl Default for Space {
                     activation_bits: None,
                     granularity: WeightGranularity::Block32,
                     range: ActivationRange::default(),
+                    method: WeightMethod::default(),
                 },
             ],
             pruned_quantize: vec![0.2, 0.4],
@@ -98,7 +99,7 @@ impl Space {
     /// The recipes of the first engine, by families, each coarse before fine.
     pub(super) fn families(&self) -> Vec<Vec<Recipe>> {
         let recipe = |steps: Vec<Step>| Recipe { steps };
-        let connections = |&share: &f64| recipe(vec![Step::PruneConnections { share, distribution: Distribution::Global }]);
+        let connections = |&share: &f64| recipe(vec![Step::prune_connections(share)]);
         let families = [
             self.channels(),
             self.connection_ratios.iter().map(connections).collect(),

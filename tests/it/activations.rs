@@ -17,7 +17,7 @@ use std::path::Path;
 const FASHION: [&str; 5] = ["fashion-resnet8", "fashion-resnet8-bn", "fashion-dscnn", "fashion-mlp", "fashion-vit"];
 
 fn quantized(model: &Model, granularity: WeightGranularity, range: ActivationRange, samples: &Calibration) -> (Model, Vec<Note>) {
-    let how = Quantization { weight_bits: 8, granularity, activations: Some(Activations { range, samples }) };
+    let how = Quantization { weight_bits: 8, granularity, activations: Some(Activations { range, samples }), fit: None };
     let (variant, notes) = quantize(model, &how).unwrap();
     // What is written must be readable.
     (Model::from_bytes(&variant.to_bytes().unwrap(), "the variant").unwrap(), notes)
@@ -201,7 +201,7 @@ fn blocks_run_along_the_inputs_and_convolutions_fall_back_to_channels() {
     // 40 = 32 + 8: the last block is shorter.
     let y = b.matmul(&y, 40, 4);
     let original = b.finish(&y, &[4]);
-    let how = |granularity| Quantization { weight_bits: 4, granularity, activations: None };
+    let how = |granularity| Quantization { weight_bits: 4, granularity, activations: None, fit: None };
     let (variant, notes) = quantize(&original, &how(WeightGranularity::Block32)).unwrap();
     assert_eq!(variant.opset(), 21);
     assert!(notes.iter().any(|n| n.detail.contains("per channel (blocks are for Gemm and MatMul)")), "{notes:?}");
@@ -221,7 +221,7 @@ fn useless_samples_are_refused() {
     let refused = |values: Vec<f32>, why: &str| {
         let samples = Calibration::new("input", &Tensor::f32([values.len() / 784, 1, 28, 28], values).unwrap()).unwrap();
         let activations = Some(Activations { range: ActivationRange::Mse, samples: &samples });
-        let how = Quantization { weight_bits: 8, granularity: WeightGranularity::Channel, activations };
+        let how = Quantization { weight_bits: 8, granularity: WeightGranularity::Channel, activations, fit: None };
         let e = quantize(&mlp, &how).map(drop).unwrap_err().to_string();
         assert!(e.contains(why), "{e}");
     };

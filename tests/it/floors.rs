@@ -6,7 +6,7 @@ use joulefront::compress::Calibration;
 use joulefront::data::{Dataset, Split};
 use joulefront::make::make;
 use joulefront::onnx::Model;
-use joulefront::recipe::{Distribution, Recipe, Step};
+use joulefront::recipe::{Recipe, Step};
 use joulefront::stats::top_classes;
 
 fn accuracy(name: &str, step: Option<Step>, samples: &Calibration, split: &Split) -> f64 {
@@ -23,7 +23,7 @@ fn accuracy_stays_above_its_floors() {
     let split = Dataset::open(repository("models/fashion-mnist")).unwrap().split("validation").unwrap();
     let samples = calibration(512);
     let channels = |macs| Some(Step::PruneChannels { macs: Some(macs), channels: None, round_to: 4 });
-    let connections = Some(Step::PruneConnections { share: 0.5, distribution: Distribution::Global });
+    let connections = Some(Step::prune_connections(0.5));
     let bits = |weight_bits| Some(Step::quantize_weights(weight_bits));
     let cases = [
         ("fashion-resnet8", channels(0.3), 0.905),

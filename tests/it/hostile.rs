@@ -3,12 +3,12 @@
 use crate::budget::peak;
 use crate::support::model;
 use crate::zoo::{self, At, Build};
-use joulefront::compress::{Activations, Calibration, ChannelShare, Groups, Quantization};
+use joulefront::compress::{Activations, Calibration, ChannelShare, Groups, Quantization, Sparsity};
 use joulefront::compress::{cut_channels, prepare, prune_connections, quantize, quantize_weights};
 use joulefront::model::clean::fold_batch_norms;
 use joulefront::model::{Facts, Graph, layers, totals};
 use joulefront::onnx::{Attributes, Model, pb, tensor_to_proto};
-use joulefront::recipe::{ActivationRange, Distribution, WeightGranularity};
+use joulefront::recipe::{ActivationRange, WeightGranularity};
 use joulefront::tensor::Tensor;
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -31,7 +31,7 @@ fn survive(bytes: &[u8]) -> joulefront::Result<()> {
     let made = [
         cut_channels(&model, ChannelShare::OfMacs(0.3), 4, None).map(|p| p.embedded().map(|_| p.model)).and_then(|m| m),
         cut_channels(&model, ChannelShare::OfChannels(0.5), 1, None).map(|p| p.model),
-        prune_connections(&model, 0.5, Distribution::Global, None).map(|p| p.0),
+        prune_connections(&model, &Sparsity::share(0.5), None).map(|p| p.0),
         quantize_weights(&model, 4).map(|q| q.0),
     ];
     for variant in made.into_iter().flatten() {
@@ -107,9 +107,9 @@ proptest! {
         let _ = survive(&bytes);
         if let Ok(model) = Model::from_bytes(&bytes, "changed") {
             let _ = cut_channels(&model, ChannelShare::OfMacs(0.3), 4, Some(&samples()[animal]));
-            let _ = prune_connections(&model, 0.5, Distribution::PerLayer, Some(&samples()[animal]));
+            let _ = prune_connections(&model, &Sparsity::share(0.5), Some(&samples()[animal]));
             let activations = Some(Activations { range: ActivationRange::Mse, samples: &samples()[animal] });
-            let how = Quantization { weight_bits: 8, granularity: WeightGranularity::Channel, activations };
+            let how = Quantization { weight_bits: 8, granularity: WeightGranularity::Channel, activations, fit: Some(&samples()[animal]) };
             if let Ok((variant, _)) = quantize(&model, &how) {
                 Model::from_bytes(&variant.to_bytes().unwrap(), "variant").unwrap();
             }

@@ -2,11 +2,13 @@
 
 use crate::pruning::{distance, run};
 use crate::support::{calibration, judge_python, model, repository};
-use joulefront::compress::{ChannelShare, Pruned, cut_channels, prune_connections, quantize_weights};
+use joulefront::compress::{
+    Amount, ChannelShare, Pruned, Quantization, Sparsity, cut_channels, factorize, prune_connections, quantize, quantize_weights,
+};
 use joulefront::data::Dataset;
 use joulefront::engine::{LoadOptions, Source, by_name};
 use joulefront::onnx::Model;
-use joulefront::recipe::Distribution;
+use joulefront::recipe::{Distribution, Pattern, PruneMethod, WeightGranularity};
 use joulefront::stats::top_classes;
 use joulefront::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -75,10 +77,17 @@ fn quantized_and_sparse_variants_are_the_same_model_to_tract_and_onnx_runtime() 
         variants.push((format!("{name}-w4"), quantize_weights(&load(name), 4).unwrap().0));
     }
     for (how, word) in [(Distribution::Global, "global"), (Distribution::PerLayer, "per-layer")] {
-        let (sparse, _) = prune_connections(&load("fashion-resnet8"), 0.5, how, Some(&calibration(64))).unwrap();
+        let half = Sparsity { amount: Amount::Share(0.5, how), method: PruneMethod::Magnitude };
+        let (sparse, _) = prune_connections(&load("fashion-resnet8"), &half, Some(&calibration(64))).unwrap();
         variants.push((format!("resnet8-half-w8-{word}"), quantize_weights(&sparse, 8).unwrap().0));
         variants.push((format!("resnet8-half-{word}"), sparse));
     }
+    let samples = calibration(64);
+    let how = Quantization { weight_bits: 3, granularity: WeightGranularity::Channel, activations: None, fit: Some(&samples) };
+    variants.push(("dscnn-fitted-w3".into(), quantize(&load("fashion-dscnn"), &how).unwrap().0));
+    let pattern = Sparsity::pattern(Pattern { keep: 2, of: 4 });
+    variants.push(("resnet8-2-of-4".into(), prune_connections(&load("fashion-resnet8"), &pattern, Some(&samples)).unwrap().0));
+    variants.push(("resnet8-low-rank".into(), factorize(&load("fashion-resnet8"), 0.3, 8, &samples).unwrap().0));
     let mut tract = BTreeMap::new();
     for (name, variant) in &variants {
         let bytes = variant.to_bytes().unwrap();

@@ -41,7 +41,7 @@ fn canonical(name: &str, (_, weight_bits, granularity, with_activations): (&str,
         _ => calibration(64),
     };
     let activations = with_activations.then_some(Activations { range: ActivationRange::MinMax, samples: &samples });
-    quantize(&original, &Quantization { weight_bits, granularity, activations }).unwrap().0
+    quantize(&original, &Quantization { weight_bits, granularity, activations, fit: None }).unwrap().0
 }
 
 /// How far the outputs of a form may be from those of the canonical model, as a share of the largest.

@@ -191,8 +191,8 @@ fn batches(args: &Args, file: &ModelFile) -> Vec<usize> {
 /// What forms are made from: 8-bit weights alone and with activations, 4-bit weights in blocks.
 fn quantizations() -> Vec<Recipe> {
     let blocks = match Step::quantize_weights(4) {
-        Step::Quantize { weight_bits, activation_bits, range, .. } => {
-            Step::Quantize { weight_bits, activation_bits, range, granularity: WeightGranularity::Block32 }
+        Step::Quantize { weight_bits, activation_bits, range, method, .. } => {
+            Step::Quantize { weight_bits, activation_bits, range, granularity: WeightGranularity::Block32, method }
         }
         other => other,
     };

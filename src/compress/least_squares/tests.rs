@@ -28,6 +28,12 @@ struct Elimination {
     weights: Vec<f64>,
 }
 
+/// Root of the squared error over the targets' variance.
+fn relative_error(c: &Centred, w: &[f64]) -> f64 {
+    let (residual, total) = c.squared_error(w);
+    if total > 0.0 { (residual / total).sqrt() } else { 0.0 }
+}
+
 #[track_caller]
 fn close(a: &[f64], b: &[f64], tolerance: f64) {
     assert_eq!(a.len(), b.len());
@@ -51,7 +57,7 @@ fn solutions_are_numpys() {
     close(&dense, &f.dense, 1e-9);
     close(&c.bias(&dense), &f.dense_bias, 1e-9);
     close(&c.on_support(&f.w0, &f.keep).unwrap(), &f.on_support, 1e-9);
-    close(&[c.relative_error(&f.w0)], &[f.relative_error_of_w0], 1e-9);
+    close(&[relative_error(&c, &f.w0)], &[f.relative_error_of_w0], 1e-9);
 
     let mut eliminator = Eliminator::new(&c, f.w0.clone()).unwrap();
     for step in &f.eliminations {
@@ -136,12 +142,12 @@ proptest! {
         let mut moments = Moments::new(d, o);
         moments.add(&x, &t).unwrap();
         let c = moments.centred().unwrap();
-        prop_assert!(c.relative_error(&c.dense(&w).unwrap()) <= c.relative_error(&w) + 1e-9);
+        prop_assert!(relative_error(&c, &c.dense(&w).unwrap()) <= relative_error(&c, &w) + 1e-9);
         let keep: Vec<bool> = (0..o * d).map(|i| keep[i % keep.len()]).collect();
         let masked: Vec<f64> = w.iter().zip(&keep).map(|(&w, &k)| if k { w } else { 0.0 }).collect();
         let fitted = c.on_support(&masked, &keep).unwrap();
         prop_assert!(fitted.iter().zip(&keep).all(|(w, &k)| k || *w == 0.0));
-        prop_assert!(c.relative_error(&fitted) <= c.relative_error(&masked) + 1e-9);
+        prop_assert!(relative_error(&c, &fitted) <= relative_error(&c, &masked) + 1e-9);
     }
 }
 
@@ -154,7 +160,7 @@ fn degenerate_systems_have_a_finite_solution() {
         moments.add(&x, &vec![1.0; n]).unwrap();
         let c = moments.centred().unwrap();
         assert!(c.dense(&vec![0.5; d]).unwrap().iter().all(|w| w.is_finite()));
-        assert!(c.relative_error(&vec![0.5; d]).is_finite());
+        assert!(relative_error(&c, &vec![0.5; d]).is_finite());
     }
     let dead = Moments::new(3, 1);
     assert!(dead.centred().is_none());

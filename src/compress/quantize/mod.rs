@@ -5,6 +5,8 @@
 //! calibration samples ([`observe`], [`range`]); biases are int32 where kernels add them to sums ([`biases`]).
 
 mod biases;
+mod fitted;
+mod grid;
 mod histogram;
 mod observe;
 mod pairs;
@@ -15,15 +17,17 @@ mod weights;
 
 use super::calibration::Calibration;
 use super::note::Note;
-use super::prepare::prepare;
+use super::prepare::{prepare, prepare_to_prune};
 use crate::model::clean::{fold_batch_norms, remove_dead};
 use crate::model::{Facts, Granularity, Graph, Layer, Quantized, layers, upgrade};
 use crate::onnx::Model;
 use crate::recipe::{ActivationRange, WeightGranularity};
 use crate::{Error, Result};
 use biases::quantize_bias;
+use fitted::OnGrid;
 use histogram::Histogram;
 use placement::{Placement, Site};
+use std::collections::HashMap;
 use weights::{IntegerLayer, quantize_layer};
 
 /// DequantizeLinear with a scale for each index of an axis came with this operator set,
@@ -40,6 +44,8 @@ pub struct Quantization<'a> {
     pub granularity: WeightGranularity,
     /// Activations to 8 bits; `None`: they stay float.
     pub activations: Option<Activations<'a>>,
+    /// Integers are fitted to the original's outputs on these samples; `None`: weights are rounded to nearest.
+    pub fit: Option<&'a Calibration>,
 }
 
 /// How activations are quantized.
@@ -51,12 +57,13 @@ pub struct Activations<'a> {
     pub samples: &'a Calibration,
 }
 
-/// Quantizes the constant weights of every Conv, Gemm and MatMul per output channel; biases and everything else stay float.
+/// Rounds the constant weights of every Conv, Gemm and MatMul to nearest, per output channel; biases and everything else stay
+/// float.
 ///
 /// # Errors
 /// As [`quantize`].
 pub fn quantize_weights(model: &Model, bits: u32) -> Result<(Model, Vec<Note>)> {
-    quantize(model, &Quantization { weight_bits: bits, granularity: WeightGranularity::default(), activations: None })
+    quantize(model, &Quantization { weight_bits: bits, granularity: WeightGranularity::default(), activations: None, fit: None })
 }
 
 /// Quantizes the constant weights of every Conv, Gemm and MatMul and, if asked for, the activations around them.
@@ -69,7 +76,7 @@ pub fn quantize_weights(model: &Model, bits: u32) -> Result<(Model, Vec<Note>)> 
 /// let images = Tensor::f32([16, 1, 28, 28], (0..16 * 784).map(|i| (i % 256) as f32 / 255.0).collect::<Vec<_>>())?;
 /// let samples = Calibration::new("input", &images)?;
 /// let activations = Some(Activations { range: ActivationRange::Mse, samples: &samples });
-/// let how = Quantization { weight_bits: 8, granularity: WeightGranularity::Channel, activations };
+/// let how = Quantization { weight_bits: 8, granularity: WeightGranularity::Channel, activations, fit: Some(&samples) };
 /// let (variant, notes) = quantize(&Model::load("models/fashion-mlp.onnx")?, &how)?;
 /// assert_eq!(variant.graph().node.iter().filter(|n| n.op_type() == "QuantizeLinear").count(), 3);
 /// assert!(notes[0].detail.ends_with("input to 8 bits, bias to 32 bits"), "{notes:?}");
@@ -84,19 +91,24 @@ pub fn quantize(model: &Model, how: &Quantization<'_>) -> Result<(Model, Vec<Not
     if !(2..=8).contains(&bits) {
         return Err(Error::bad_input(format!("{bits} bits cannot be used for weights")).hint("choose 2 to 8 bits"));
     }
-    let (mut variant, mut notes) = prepare(model)?;
-    if how.activations.is_some() {
-        notes.extend(fold_batch_norms(&mut variant)?.into_iter().map(Note::step));
-    }
-    notes.extend(convert(&mut variant, how.granularity)?);
-    let mut done = integer_weights(&mut variant, how)?;
-    let last = match &how.activations {
-        Some(activations) => Some(integer_activations(&mut variant, done.iter_mut().flatten(), activations)?),
-        None => None,
+    let (mut original, mut notes) = match how.fit {
+        Some(_) => prepare_to_prune(model, true)?,
+        None => prepare(model)?,
     };
+    if how.activations.is_some() {
+        notes.extend(fold_batch_norms(&mut original)?.into_iter().map(Note::step));
+    }
+    notes.extend(convert(&mut original, how.granularity)?);
+    let mut variant = original.clone();
+    let activations = how.activations.map(|a| integer_activations(&mut variant, &a)).transpose()?;
+    let on_grid = how.fit.map(|samples| fitted::fit(&mut variant, &original, how, samples)).transpose()?.unwrap_or_default();
+    let mut done = integer_weights(&mut variant, how, &on_grid)?;
+    if let Some((refused, _)) = &activations {
+        integer_biases(&mut variant, done.iter_mut().flatten(), refused)?;
+    }
     remove_dead(&mut variant);
     notes.extend(done.into_iter().map(|layer| layer.map_or_else(|note| note, |l| l.note)));
-    notes.extend(last);
+    notes.extend(activations.map(|(_, note)| note));
     Ok((variant, notes))
 }
 
@@ -116,7 +128,11 @@ fn convert(model: &mut Model, granularity: WeightGranularity) -> Result<Option<N
 }
 
 /// Makes the weights of all layers integers; `Err` is the note of a layer that is left alone.
-fn integer_weights(model: &mut Model, how: &Quantization<'_>) -> Result<Vec<Result<IntegerLayer, Note>>> {
+fn integer_weights(
+    model: &mut Model,
+    how: &Quantization<'_>,
+    on_grid: &HashMap<String, OnGrid>,
+) -> Result<Vec<Result<IntegerLayer, Note>>> {
     let facts = Facts::infer(model, 1)?;
     let list = layers(&Graph::new(model), &facts)?;
     let mut done = Vec::new();
@@ -125,7 +141,7 @@ fn integer_weights(model: &mut Model, how: &Quantization<'_>) -> Result<Vec<Resu
         done.push(match layer.editable() {
             Err(why) => Err(Note::skipped(&layer.name, why)),
             Ok((index, weight)) => {
-                let (node, layer) = quantize_layer(model, index, layer, weight, how.weight_bits, how.granularity)?;
+                let (node, layer) = quantize_layer(model, index, layer, weight, how, on_grid.get(&weight.name))?;
                 dequantizers.push(node);
                 Ok(layer)
             }
@@ -143,20 +159,36 @@ fn integer_weights(model: &mut Model, how: &Quantization<'_>) -> Result<Vec<Resu
     Ok(done)
 }
 
-/// Quantizes the activations around `layers`, and their biases.
-fn integer_activations<'l>(model: &mut Model, layers: impl Iterator<Item = &'l mut IntegerLayer>, how: &Activations<'_>) -> Result<Note> {
-    let layers: Vec<&mut IntegerLayer> = layers.collect();
-    let placement = Placement::new(&Graph::new(model), layers.iter().map(|l| l.node));
+/// Layers, by the tensor they make, whose input stays float, with the reason.
+type Refused = HashMap<String, &'static str>;
+
+/// Quantizes the activations around the layers whose weights will be integers.
+fn integer_activations(model: &mut Model, how: &Activations<'_>) -> Result<(Refused, Note)> {
+    let facts = Facts::infer(model, 1)?;
+    let graph = Graph::new(model);
+    let nodes: Vec<usize> = layers(&graph, &facts)?.iter().filter_map(|l| Some(l.editable().ok()?.0)).collect();
+    let placement = Placement::new(&graph, nodes.into_iter());
+    let refused = placement.refused.iter().map(|(&node, &why)| (graph.node(node).output[0].clone(), why)).collect();
     let codes = codes(model, &placement, how)?;
+    pairs::insert(model, &placement, &codes)?;
+    let gone = placement.sites.iter().filter(|s| s.activation.is_some()).count();
+    let said = format!("{} activations to 8 bits, {} ranges", placement.sites.len(), how.range);
+    let said = match gone {
+        0 => said,
+        n => format!("{said}; {n} of Relu and Clip are done by the saturation of these integers"),
+    };
+    Ok((refused, Note::step(said)))
+}
+
+/// Quantizes the biases of layers that read integers.
+fn integer_biases<'l>(model: &mut Model, layers: impl Iterator<Item = &'l mut IntegerLayer>, refused: &Refused) -> Result<()> {
     let mut dequantizers = Vec::new();
     for layer in layers {
-        let input = &model.graph().node[layer.node].input[0];
-        let site = placement.sites.iter().find(|s| s.tensor == *input);
-        let said = match (placement.refused.get(&layer.node), site) {
+        let node = &model.graph().node[layer.node];
+        let said = match (refused.get(&node.output[0]), layer.bias.is_some()) {
             (Some(why), _) => format!("; input stays float: {why}"),
-            (None, None) => return Err(Error::bad_input(format!("the input of layer `{}` has no place", layer.note.layer))),
-            (None, Some(_)) if layer.bias.is_none() => "; input to 8 bits".to_owned(),
-            (None, Some(site)) => match quantize_bias(model, layer, codes[site.group].scales()[0])? {
+            (None, false) => "; input to 8 bits".to_owned(),
+            (None, true) => match quantize_bias(model, layer, input_scale(model, layer)?)? {
                 Ok(node) => {
                     dequantizers.push(node);
                     "; input to 8 bits, bias to 32 bits".to_owned()
@@ -166,14 +198,20 @@ fn integer_activations<'l>(model: &mut Model, layers: impl Iterator<Item = &'l m
         };
         layer.note.detail += &said;
     }
-    pairs::insert(model, &placement, &codes)?;
     model.graph_mut().node.splice(0..0, dequantizers);
-    let gone = placement.sites.iter().filter(|s| s.activation.is_some()).count();
-    let activations = format!("{} activations to 8 bits, {} ranges", placement.sites.len(), how.range);
-    Ok(Note::step(match gone {
-        0 => activations,
-        n => format!("{activations}; {n} of Relu and Clip are done by the saturation of these integers"),
-    }))
+    Ok(())
+}
+
+/// The scale of the integers that a layer reads.
+fn input_scale(model: &Model, layer: &IntegerLayer) -> Result<f32> {
+    let graph = Graph::new(model);
+    let pair = graph.producer(&graph.node(layer.node).input[0]).map(|n| graph.node(n));
+    let scale = match pair.filter(|n| n.op_type() == "DequantizeLinear").and_then(|n| n.input.get(1)) {
+        Some(name) => graph.constant(name)?,
+        None => None,
+    };
+    let scale = scale.as_ref().map(|s| s.as_f32()).transpose()?.and_then(|s| s.first().copied());
+    scale.ok_or_else(|| Error::bad_input(format!("the input of layer `{}` has no scale", layer.note.layer)))
 }
 
 /// The code of each group of tensors.

@@ -53,16 +53,9 @@ fn check(samples: &Calibration) -> Result<()> {
     if count < FEWEST {
         return Err(Error::bad_input(format!("{count} samples are too few to know the ranges of activations from")).hint(hint));
     }
-    let values = samples.chunks().iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?;
-    let mut values = values.into_iter().flatten();
-    let first = values.next().copied().unwrap_or(0.0);
-    let mut alike = true;
-    for &v in std::iter::once(&first).chain(values) {
-        if !v.is_finite() {
-            return Err(Error::bad_input(format!("the calibration samples hold a value that is {v}")).hint("clean the split `calibration`"));
-        }
-        alike &= v == first;
-    }
+    let mut values = samples.values()?;
+    let first = values.next().unwrap_or(0.0);
+    let alike = values.all(|v| v == first);
     if alike {
         return Err(Error::bad_input("all values of the calibration samples are the same").hint(hint));
     }

@@ -2,7 +2,7 @@
 //! few outliers buys a finer grid for all others.
 
 /// Two's-complement range of `bits`, as numbers.
-fn range(bits: u32) -> (f32, f32) {
+pub(super) fn range(bits: u32) -> (f32, f32) {
     let half = (1u32 << (bits - 1)) as f32;
     (-half, half - 1.0)
 }

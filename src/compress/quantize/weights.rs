@@ -1,5 +1,7 @@
 //! Weights of 2 to 8 bits: an int8 constant, whose values stay within the narrower range, behind DequantizeLinear.
 
+use super::Quantization;
+use super::fitted::OnGrid;
 use super::scales::best_scale;
 use crate::compress::Note;
 use crate::model::{Granularity, Graph, Layer, LayerKind, Levels, Quantized, Storage, Use, Weight};
@@ -9,7 +11,7 @@ use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
 
 /// Weights along the inputs of one output that share a scale in blocks: what engines' packed products take.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 
 /// A layer whose weights are integers now.
 #[derive(Debug)]
@@ -39,42 +41,64 @@ pub(super) fn granularity(wanted: WeightGranularity, layer: &Layer, weight: &Wei
     }
 }
 
+/// The code with which weights are rounded to nearest: scales with the least squared error of the weights.
+///
+/// # Errors
+/// A weight is not finite.
+pub(super) fn nearest(layer: &Layer, weight: &Weight, value: &Tensor, bits: u32, wanted: WeightGranularity) -> Result<Quantized> {
+    if let Some(bad) = value.as_f32()?.iter().find(|v| !v.is_finite()) {
+        return Err(Error::bad_input(format!("layer `{}` has a weight that is {bad}", layer.name)));
+    }
+    let granularity = granularity(wanted, layer, weight);
+    coded(granularity.groups(value)?.iter().map(|group| best_scale(group, bits)).collect(), granularity, bits)
+}
+
+fn coded(scales: Vec<f32>, granularity: Granularity, bits: u32) -> Result<Quantized> {
+    Quantized::new(Storage::I8, Levels::of_bits(Storage::I8, bits)?, granularity, scales, Vec::new())
+}
+
 /// Replaces one layer's weights by integers behind a DequantizeLinear, which is returned: it may stand before all other nodes.
+/// Weights that are `on_grid` already keep their scales, others are rounded to nearest.
 pub(super) fn quantize_layer(
     model: &mut Model,
     index: usize,
     layer: &Layer,
     weight: &Weight,
-    bits: u32,
-    wanted: WeightGranularity,
+    how: &Quantization<'_>,
+    on_grid: Option<&OnGrid>,
 ) -> Result<(pb::NodeProto, IntegerLayer)> {
-    let name = &weight.name;
+    let (name, bits, wanted) = (&weight.name, how.weight_bits, how.granularity);
     let value = Graph::new(model).constant(name)?.ok_or_else(|| Error::bad_input(format!("`{name}` is not a constant")))?;
-    if let Some(bad) = value.as_f32()?.iter().find(|v| !v.is_finite()) {
-        return Err(Error::bad_input(format!("layer `{}` has a weight that is {bad}", layer.name)));
-    }
-    let granularity = granularity(wanted, layer, weight);
-    let scales = granularity.groups(&value)?.iter().map(|group| best_scale(group, bits)).collect();
-    let code = Quantized::new(Storage::I8, Levels::of_bits(Storage::I8, bits)?, granularity, scales, Vec::new())?;
+    let code = match on_grid {
+        Some(found) => coded(found.scales.clone(), granularity(wanted, layer, weight), bits)?,
+        None => nearest(layer, weight, &value, bits, wanted)?,
+    };
     let integers = code.quantize(&value)?;
     let error = relative_error(value.as_f32()?, code.dequantize(&integers)?.as_f32()?);
     let node = dequantized(model, name, &code, &integers)?;
     model.graph_mut().node[index].input[1].clone_from(&node.output[0]);
 
     let mut detail = format!("{} weights to {bits} bits", value.len());
-    detail += match (granularity, wanted) {
+    detail += match (code.granularity(), wanted) {
         (Granularity::Axis(_), WeightGranularity::Block32) => " per channel (blocks are for Gemm and MatMul)",
         (Granularity::Block { .. }, _) => " in blocks of 32",
         (Granularity::Tensor, _) => " per tensor",
         (Granularity::Axis(_), _) => "",
     };
+    let (said, error) = match on_grid.map(|found| &found.fitted) {
+        Some(Ok(fit)) => {
+            (format!(", output error {:.2} % (rounded to nearest {:.2} %)", fit.error * 100.0, fit.before * 100.0), Some(fit.error))
+        }
+        Some(Err(why)) => (format!(", rounded to nearest: {why}"), None),
+        None => (format!(", weight error {:.2} %", error * 100.0), None),
+    };
     let layer = IntegerLayer {
         node: index,
         integers: node.input[0].clone(),
         scale: node.input[1].clone(),
-        granularity,
+        granularity: code.granularity(),
         bias: bias(&Graph::new(model), index, weight.shape[weight.output_axis]),
-        note: Note::changed(&layer.name, format!("{detail}, weight error {:.2} %", error * 100.0)),
+        note: Note { error, ..Note::changed(&layer.name, detail + &said) },
     };
     Ok((node, layer))
 }

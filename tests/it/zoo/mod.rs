@@ -9,11 +9,12 @@ mod old;
 mod prunable;
 mod quantized;
 mod sequence;
+mod structures;
 mod vision;
 mod weights;
 
 pub(crate) use builder::{At, Build};
-pub(crate) use prunable::{all, fixed_batch};
+pub(crate) use prunable::{all, cuttable, fixed_batch};
 
 use joulefront::onnx::Model;
 use joulefront::tensor::Tensor;

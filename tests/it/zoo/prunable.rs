@@ -2,6 +2,7 @@
 
 use super::Animal;
 use super::builder::{At, Build};
+use super::structures;
 use joulefront::onnx::Model;
 use joulefront::tensor::Tensor;
 
@@ -9,7 +10,7 @@ use joulefront::tensor::Tensor;
 pub(crate) fn all() -> Vec<Animal> {
     let image: &[usize] = &[3, 8, 8];
     let animal = |name, model, sample: &[usize]| Animal { name, model, sample: sample.to_vec(), frozen: None, prunable: true };
-    vec![
+    let simple = vec![
         animal("residual", residual(), image),
         animal("depthwise", depthwise(), image),
         animal("norm after, opset 11", norm(11, true), image),
@@ -21,16 +22,24 @@ pub(crate) fn all() -> Vec<Animal> {
         animal("mlp of MatMul and Add", matmul_mlp(), &[16]),
         animal("gemm both ways", gemms(), &[16]),
         animal("gemm with a scalar bias", scalar_bias(), &[16]),
-        Animal { frozen: Some("through Concat"), ..animal("concat", concat(), image) },
-        Animal { frozen: Some("is a grouped convolution"), ..animal("grouped", grouped(), image) },
+        animal("concat", concat(), image),
+        animal("grouped", grouped(), image),
         animal("shared weights", shared(), image),
         animal("identities of constants", identities(), image),
         animal("constant nodes", constant_nodes(), image),
         Animal { frozen: Some("reads them along another axis"), ..animal("transpose", transpose(), image) },
         Animal { frozen: Some("reduces over them"), ..animal("layer norm by hand", layer_norm(), &[6, 16]) },
         animal("one dimension", one_dimension(), &[3, 16]),
-        Animal { frozen: Some("differently laid out"), prunable: false, ..animal("broadcast residual", broadcast(), image) },
-    ]
+        Animal { frozen: Some("nothing would be left"), ..animal("broadcast residual", broadcast(), image) },
+    ];
+    simple.into_iter().chain(structures::all()).collect()
+}
+
+/// All of them, and more that only pruning is tested on.
+pub(crate) fn cuttable() -> Vec<Animal> {
+    let bias =
+        Animal { name: "computed bias", model: computed_bias(), sample: vec![3, 8, 8], frozen: Some("is computed"), prunable: false };
+    all().into_iter().chain(structures::others()).chain([bias]).collect()
 }
 
 fn residual() -> Model {
@@ -262,5 +271,15 @@ fn broadcast() -> Model {
     let y = b.conv("x", 3, 16, 1);
     let one = b.pointwise("x", 3, 1);
     let y = b.node("Add", &[&y, &one], &[]);
+    b.head(&y, 16)
+}
+
+/// A bias that depends on the input.
+fn computed_bias() -> Model {
+    let mut b = Build::new(13, &[3, 8, 8]);
+    let mean = b.node("ReduceMean", &["x"], &[("keepdims", At::I(0))]);
+    let (w, bias) = (b.weight(&[16, 3, 1, 1]), b.weight(&[16]));
+    let bias = b.node("Mul", &[&bias, &mean], &[]);
+    let y = b.node("Conv", &["x", &w, &bias], &[]);
     b.head(&y, 16)
 }

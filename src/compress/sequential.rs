@@ -1,0 +1,308 @@
+//! Front to back through a model: each layer is set the least-squares problem of giving the *original's* output from the
+//! input that it really gets in the variant so far, and gets the weights that its solver answers with.
+//!
+//! At a residual addition the target is the original's sum minus the variant's other summand, so that a layer also makes
+//! up for what the shortcut lost.
+
+use super::calibration::Calibration;
+use super::lanes::{Lane, sum_groups};
+use super::statistics::{Centred, Rows, matrix, row_step, tensor_from_matrix};
+use crate::model::{Facts, Graph, Layer, LayerKind, layers};
+use crate::onnx::{Attributes, Model};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// A variant beside its original.
+pub(super) struct Pair<'a> {
+    /// The original, prepared as the variant was: the tensors that both have go by the same names.
+    pub(super) original: &'a Model,
+    /// Channels of an original tensor that the variant kept (`None`: all).
+    pub(super) kept: &'a dyn Fn(&str) -> Option<Vec<usize>>,
+}
+
+/// What one layer is asked.
+pub(super) struct Problem {
+    /// Moments of inputs and targets: one system for all outputs, or one for each group of a grouped convolution, in order.
+    pub(super) systems: Vec<Centred>,
+    /// The weights that the variant has now, outputs × inputs.
+    pub(super) current: Vec<f64>,
+}
+
+/// A layer's weights (outputs × inputs), or why it is left as it is.
+pub(super) type Answer = std::result::Result<Vec<f64>, &'static str>;
+
+/// Answers a layer's problem.
+pub(super) type Solver<'a> = dyn FnMut(&Layer, &Problem) -> Result<Answer> + 'a;
+
+/// Why a layer is left as it is when H with its ridge cannot be factored.
+pub(super) const NO_SOLUTION: &str = "its least-squares system has no solution";
+
+/// A layer that got new weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Fitted {
+    /// Relative error of its output with the weights it had, and the best bias for them.
+    pub(super) before: f64,
+    /// The same with its new weights.
+    pub(super) error: f64,
+    /// Whether it has a bias, which was fitted too.
+    pub(super) bias: bool,
+}
+
+/// What became of one layer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Outcome {
+    /// Its name.
+    pub(super) layer: String,
+    /// The constant with its weights.
+    pub(super) weight: Option<String>,
+    /// How well it was fitted, or why it was left as it was.
+    pub(super) fitted: std::result::Result<Fitted, String>,
+}
+
+impl Problem {
+    /// Each system with its rows among the outputs.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&Centred, Range<usize>)> {
+        self.systems.iter().scan(0, |first, c| {
+            let rows = *first..*first + c.o;
+            *first = rows.end;
+            Some((c, rows))
+        })
+    }
+
+    /// Root of the squared error of the outputs with weights `w` over their variance.
+    pub(super) fn relative_error(&self, w: &[f64]) -> f64 {
+        let (mut residual, mut total) = (0.0, 0.0);
+        for (c, rows) in self.parts() {
+            let (r, t) = c.squared_error(&w[rows.start * c.d..rows.end * c.d]);
+            residual += r;
+            total += t;
+        }
+        if total > 0.0 { (residual / total).sqrt() } else { 0.0 }
+    }
+
+    /// The least-squares weights near `w0`, zero where `keep` is false; `None` when a system has no solution.
+    pub(super) fn on_support(&self, w0: &[f64], keep: Option<&[bool]>) -> Option<Vec<f64>> {
+        let mut w = Vec::with_capacity(w0.len());
+        for (c, rows) in self.parts() {
+            let part = rows.start * c.d..rows.end * c.d;
+            let solved = match keep {
+                Some(keep) => c.on_support(&w0[part.clone()], &keep[part])?,
+                None => c.dense(&w0[part])?,
+            };
+            w.extend(solved);
+        }
+        Some(w)
+    }
+
+    fn bias(&self, w: &[f64]) -> Vec<f64> {
+        self.parts().flat_map(|(c, rows)| c.bias(&w[rows.start * c.d..rows.end * c.d])).collect()
+    }
+}
+
+/// Poses each layer's problem to `solve` and puts its answer, with the bias that goes with it, into the model. Layers come back
+/// in their order.
+///
+/// # Errors
+/// A node cannot be evaluated, or values that are not finite occur.
+pub(super) fn fit_layers(variant: &mut Model, pair: &Pair<'_>, calibration: &Calibration, solve: &mut Solver<'_>) -> Result<Vec<Outcome>> {
+    let batch = calibration.chunks()[0].shape()[0];
+    let facts = Facts::infer(variant, batch)?;
+    let list = layers(&Graph::new(variant), &facts)?;
+    let mut targets = Target::all(pair.original, batch)?;
+    let mut original = Lane::new(pair.original, calibration.input(), calibration.chunks())?;
+    let mut lane = Lane::new(variant, calibration.input(), calibration.chunks())?;
+    targets.values().for_each(|t| original.pin(&t.tensor));
+    let by_node: HashMap<usize, &Layer> = list.iter().filter_map(|l| Some((l.node?, l))).collect();
+    let mut outcomes = Vec::new();
+    for index in 0..variant.graph().node.len() {
+        if let Some(layer) = by_node.get(&index) {
+            let fitted = match targets.remove(&variant.graph().node[index].output[0]) {
+                Some(target) => {
+                    original.advance_past(target.node)?;
+                    let fitted = fit_layer(variant, &mut lane, &original, layer, &target, pair, solve)?;
+                    original.unpin(&target.tensor);
+                    fitted
+                }
+                None => Err("it has no constant float weights, or the original has no such output".to_owned()),
+            };
+            outcomes.push(Outcome { layer: layer.name.clone(), weight: layer.weight.as_ref().map(|w| w.name.clone()), fitted });
+        }
+        lane.advance_past(index)?;
+    }
+    Ok(outcomes)
+}
+
+/// Shows each layer of `original` with the problem it has there; what `see` refuses, or what has no problem, comes back with the
+/// reason.
+pub(super) fn show_problems(
+    original: &Model,
+    calibration: &Calibration,
+    see: &mut dyn FnMut(&Layer, &Problem) -> Result<std::result::Result<(), &'static str>>,
+) -> Result<Vec<Outcome>> {
+    let mut solve = |layer: &Layer, problem: &Problem| Ok(see(layer, problem)?.map(|()| problem.current.clone()));
+    fit_layers(&mut original.clone(), &Pair { original, kept: &|_| None }, calibration, &mut solve)
+}
+
+/// Which of the original's tensors a layer is fitted to.
+struct Target {
+    /// Name of the tensor, and the node that makes it.
+    tensor: String,
+    node: usize,
+    /// The layer's bias: its own, or a constant that a following Add brings in.
+    bias: Option<String>,
+    /// Where a residual addition reads the other summand, which is subtracted as the variant has it.
+    minus: Option<usize>,
+}
+
+impl Target {
+    /// By the tensor that the layer itself makes.
+    fn all(model: &Model, batch: usize) -> Result<HashMap<String, Self>> {
+        let (facts, graph) = (Facts::infer(model, batch)?, Graph::new(model));
+        let list = layers(&graph, &facts)?;
+        Ok(list.iter().filter_map(|l| Some((graph.node(l.node?).output[0].clone(), Target::of(&graph, &facts, l)?))).collect())
+    }
+
+    fn of(graph: &Graph<'_>, facts: &Facts, layer: &Layer) -> Option<Self> {
+        let (index, _) = layer.editable().ok()?;
+        let output_shape = layer.output_shape.as_deref()?;
+        let mut target = Target { tensor: graph.node(index).output[0].clone(), node: index, bias: layer.bias.clone(), minus: None };
+        if layer.kind == LayerKind::MatMul
+            && let Some((add, other)) = only_add(graph, &target.tensor)
+            && let Some(constant) = graph.node(add).input.get(other)
+            && graph.constant_shape(constant).as_deref() == output_shape.last().map(std::slice::from_ref)
+        {
+            target = Target { tensor: graph.node(add).output[0].clone(), node: add, bias: Some(constant.clone()), minus: None };
+        }
+        if let Some((add, other)) = only_add(graph, &target.tensor)
+            && let Some(summand) = graph.node(add).input.get(other)
+            && !graph.is_constant(summand)
+            // A summand that is broadcast has no value of its own for each output.
+            && facts.shape(summand) == Some(output_shape)
+            && graph.producer(summand).is_none_or(|p| p < index)
+        {
+            target = Target { tensor: graph.node(add).output[0].clone(), node: add, minus: Some(other), ..target };
+        }
+        Some(target)
+    }
+
+    /// The other summand by the variant's name: there it may have passed through a quantizer.
+    fn summand(&self, variant: &Model) -> Result<Option<String>> {
+        let Some(input) = self.minus else { return Ok(None) };
+        let graph = Graph::new(variant);
+        let node = graph.producer(&self.tensor).map(|n| graph.node(n));
+        let name =
+            node.and_then(|n| n.input.get(input)).ok_or_else(|| Error::bad_input(format!("nothing adds up to `{}`", self.tensor)))?;
+        Ok(Some(name.clone()))
+    }
+}
+
+/// When the only reader of `tensor` is an Add: its index and which input is the other summand.
+fn only_add(graph: &Graph<'_>, tensor: &str) -> Option<(usize, usize)> {
+    let [reader] = graph.consumers(tensor) else { return None };
+    let node = graph.node(reader.node);
+    let other = 1usize.checked_sub(reader.input)?;
+    (node.op_type() == "Add" && !node.output.is_empty() && !graph.is_output(tensor)).then_some((reader.node, other))
+}
+
+/// Fits one layer and writes its new weights and bias into the model and the lane.
+fn fit_layer(
+    model: &mut Model,
+    lane: &mut Lane,
+    original: &Lane,
+    layer: &Layer,
+    target: &Target,
+    pair: &Pair<'_>,
+    solve: &mut Solver<'_>,
+) -> Result<std::result::Result<Fitted, String>> {
+    let (index, weight) = match layer.editable() {
+        Ok(found) => found,
+        Err(why) => return Ok(Err(why)),
+    };
+    let node = model.graph().node[index].clone();
+    let x = &node.input[0];
+    let Some(shape) = lane.shape(0, x) else { return Ok(Err("its input is a constant".into())) };
+    let rows = match Rows::of(layer, &node, shape, &weight.shape) {
+        Ok(rows) => rows,
+        Err(why) => return Ok(Err(why)),
+    };
+    let current = Graph::new(model).constant(&weight.name)?.ok_or_else(|| Error::bad_input(format!("`{}` vanished", weight.name)))?;
+    let current = matrix(&current, weight.output_axis)?;
+    let outputs = weight.shape[weight.output_axis];
+    let kept = (pair.kept)(&target.tensor).unwrap_or_else(|| (0..outputs).collect());
+    let groups = match layer.kind {
+        LayerKind::DepthwiseConv | LayerKind::GroupedConv => node.int("group").and_then(|g| usize::try_from(g).ok()).unwrap_or(1),
+        _ => 1,
+    };
+    let (minus, about_mean) = (target.summand(model)?, target.bias.is_some());
+    let sources = Sources { lane, original, x, target: &target.tensor, minus, rows: &rows, kept: &kept, about_mean };
+    let inputs = current.len() / outputs.max(1);
+    let problem = Problem { systems: sources.systems(inputs, outputs, groups)?, current };
+    let solution = match solve(layer, &problem)? {
+        Ok(solution) => solution,
+        Err(why) => return Ok(Err(why.to_owned())),
+    };
+    let new = tensor_from_matrix(&solution, &weight.shape, weight.output_axis)?;
+    model.set_constant(&weight.name, &new)?;
+    lane.set_constant(&weight.name, new);
+    if let Some(name) = &target.bias {
+        let bias = Tensor::f32([outputs], problem.bias(&solution).iter().map(|&b| b as f32).collect())?;
+        let shape = Graph::new(model).constant_shape(name).unwrap_or_else(|| vec![outputs]);
+        let bias = bias.reshaped(shape)?;
+        model.set_constant(name, &bias)?;
+        lane.set_constant(name, bias);
+    }
+    let (before, error) = (problem.relative_error(&problem.current), problem.relative_error(&solution));
+    Ok(Ok(Fitted { before, error, bias: target.bias.is_some() }))
+}
+
+/// Where the rows of one layer come from.
+struct Sources<'a> {
+    lane: &'a Lane,
+    original: &'a Lane,
+    x: &'a str,
+    target: &'a str,
+    minus: Option<String>,
+    rows: &'a Rows,
+    kept: &'a [usize],
+    /// A bias takes up the means; without one the weights must give them too.
+    about_mean: bool,
+}
+
+impl Sources<'_> {
+    /// One system for each of `groups` groups of outputs, all of `d` inputs, over all chunks.
+    fn systems(&self, d: usize, outputs: usize, groups: usize) -> Result<Vec<Centred>> {
+        let count = self.lane.chunk_count();
+        let total: usize = (0..count).filter_map(|i| self.lane.shape(i, self.x)).map(|shape| self.rows.count(shape)).sum();
+        let step = row_step(total, d);
+        let own: Vec<usize> = (0..outputs).collect();
+        let each = outputs / groups.max(1);
+        let missing = |name: &str| Error::bad_input(format!("`{name}` was not computed during calibration"));
+        let sums = sum_groups(count, groups, d, each, |i, sums| {
+            let x = self.lane.get(i, self.x)?.ok_or_else(|| missing(self.x))?;
+            let t = self.original.get(i, self.target)?.ok_or_else(|| missing(self.target))?;
+            let other = match &self.minus {
+                Some(name) => Some(self.lane.get(i, name)?.ok_or_else(|| missing(name))?),
+                None => None,
+            };
+            let channels = x.shape().get(1).copied().unwrap_or(0) / groups.max(1);
+            for (g, sum) in sums.iter_mut().enumerate() {
+                let part = g * each..(g + 1) * each;
+                let mut targets = self.rows.targets(&t, step, &self.kept[part.clone()])?;
+                if let Some(other) = &other {
+                    let shortcut = self.rows.targets(other, step, &own[part])?;
+                    targets.iter_mut().zip(shortcut).for_each(|(t, s)| *t -= s);
+                }
+                let inputs = self.rows.inputs(&x, step, (groups > 1).then(|| g * channels..(g + 1) * channels))?;
+                sum.add(&inputs, &targets)?;
+            }
+            Ok(())
+        })?;
+        let finished = sums.iter().map(|sum| if self.about_mean { sum.centred() } else { sum.about_zero() }.filter(Centred::is_finite));
+        finished.collect::<Option<_>>().ok_or_else(|| {
+            Error::bad_input(format!("`{}` takes values that are not finite on the calibration samples", self.x))
+                .hint("clean the split `calibration`")
+        })
+    }
+}
