@@ -13,7 +13,7 @@ use joulefront::data::Dataset;
 use joulefront::engine::{self, LoadOptions, Predict, predict};
 use joulefront::make::make;
 use joulefront::onnx::Model;
-use joulefront::recipe::{DEFAULT_ROUND_TO, Distribution, Pattern, PruneMethod, Recipe, Step, WeightMethod};
+use joulefront::recipe::{DEFAULT_ROUND_TO, Distribution, FactorForm, Pattern, PruneMethod, Recipe, Step, WeightMethod};
 use joulefront::runner::{Program, find};
 use joulefront::{Error, Result, atomic};
 use std::path::{Path, PathBuf};
@@ -25,16 +25,51 @@ use std::time::{Duration, Instant};
 const ASKED: [(&str, &[(&str, f64)]); 5] = [
     (
         "fashion-resnet8",
-        &[("w8a8", 91.9), ("w4", 91.8), ("w3", 91.6), ("w2", 91.0), ("50%", 91.8), ("80%", 91.0), ("90%", 89.0), ("2:4", 91.4)],
+        &[
+            ("w8a8", 91.9),
+            ("w4", 91.8),
+            ("w3", 91.6),
+            ("w2", 91.0),
+            ("50%", 91.8),
+            ("80%", 91.0),
+            ("90%", 89.0),
+            ("2:4", 91.4),
+            ("macs-30%", 91.2),
+            ("macs-50%", 90.3),
+            ("macs-75%", 86.0),
+            ("macs-50% w8a8", 90.0),
+        ],
     ),
-    ("fashion-dscnn", &[("w8a8", 91.2), ("w4", 91.0), ("w3", 90.6), ("w2", 89.0), ("50%", 90.7), ("80%", 87.3)]),
-    ("fashion-mlp", &[("w8a8", 90.1), ("w4", 90.0), ("w3", 89.8), ("w2", 89.5), ("50%", 89.9), ("80%", 89.6)]),
-    ("fashion-vit", &[("w8a8", 87.8), ("w4", 87.8), ("w3", 87.7), ("w2", 87.2), ("50%", 87.6), ("80%", 86.5)]),
-    ("cifar-resnet8", &[("w8a8", -0.3), ("w4", -0.5), ("w3", -0.8), ("w2", -2.6), ("50%", -0.5), ("80%", -3.5)]),
+    (
+        "fashion-dscnn",
+        &[("w8a8", 91.2), ("w4", 91.0), ("w3", 90.6), ("w2", 89.0), ("50%", 90.7), ("80%", 87.3), ("macs-30%", 90.7), ("macs-50%", 89.4)],
+    ),
+    (
+        "fashion-mlp",
+        &[("w8a8", 90.1), ("w4", 90.0), ("w3", 89.8), ("w2", 89.5), ("50%", 89.9), ("80%", 89.6), ("macs-30%", 89.9), ("macs-50%", 89.8)],
+    ),
+    (
+        "fashion-vit",
+        &[("w8a8", 87.8), ("w4", 87.8), ("w3", 87.7), ("w2", 87.2), ("50%", 87.6), ("80%", 86.5), ("macs-30%", 87.0), ("macs-50%", 85.0)],
+    ),
+    (
+        "cifar-resnet8",
+        &[("w8a8", -0.3), ("w4", -0.5), ("w3", -0.8), ("w2", -2.6), ("50%", -0.5), ("80%", -3.5), ("macs-30%", -2.6), ("macs-50%", -5.0)],
+    ),
 ];
 
 /// Cheap choices, and lower ranks, that are shown beside with nothing asked of them.
-const BESIDE: [&str; 7] = ["w4 rtn", "w3 rtn", "50% magnitude", "50% wanda", "80% magnitude", "80% wanda", "macs-30%"];
+const BESIDE: [&str; 9] = [
+    "w4 rtn",
+    "w3 rtn",
+    "50% magnitude",
+    "50% wanda",
+    "80% magnitude",
+    "80% wanda",
+    "factors-30% low-rank",
+    "factors-30% separable",
+    "factors-30%",
+];
 
 /// What the command line says.
 struct Options {
@@ -149,10 +184,11 @@ impl<'o> Bench<'o> {
     }
 }
 
-/// `w4` and `w8a8`, `50%` and `2:4`, with a method behind; `macs-30%`; `original`.
+/// `w4` and `w8a8`, `50%` and `2:4`, with a method behind; `macs-50%`, also with `w8a8` behind; `factors-30%`; `original`.
 fn recipe(what: &str) -> Result<Recipe> {
     let (amount, method) = what.split_once(' ').unwrap_or((what, ""));
     let unknown = || Error::bad_input(format!("`{what}` is no variant"));
+    let share = |text: &str| text.strip_suffix('%').and_then(|s| s.parse::<f64>().ok()).map(|s| s / 100.0).ok_or_else(unknown);
     let prune_method = match method {
         "magnitude" => PruneMethod::Magnitude,
         "wanda" => PruneMethod::Wanda,
@@ -163,8 +199,15 @@ fn recipe(what: &str) -> Result<Recipe> {
         return Ok(Recipe::default());
     } else if amount == "w8a8" {
         Step::quantize_all()
-    } else if let Some(share) = amount.strip_prefix("macs-").and_then(|s| s.strip_suffix('%')) {
-        Step::Factorize { macs: share.parse::<f64>().map_err(|_| unknown())? / 100.0, round_to: DEFAULT_ROUND_TO }
+    } else if let Some(gone) = amount.strip_prefix("macs-") {
+        Step::PruneChannels { macs: Some(share(gone)?), channels: None, round_to: DEFAULT_ROUND_TO }
+    } else if let Some(gone) = amount.strip_prefix("factors-") {
+        let form = match method {
+            "low-rank" => FactorForm::LowRank,
+            "separable" => FactorForm::Separable,
+            _ => FactorForm::Best,
+        };
+        Step::Factorize { macs: share(gone)?, form, round_to: DEFAULT_ROUND_TO }
     } else if let Some(bits) = amount.strip_prefix('w') {
         let step = Step::quantize_weights(bits.parse().map_err(|_| unknown())?);
         match step {
@@ -173,10 +216,11 @@ fn recipe(what: &str) -> Result<Recipe> {
             }
             step => step,
         }
-    } else if let Some(share) = amount.strip_suffix('%') {
-        prune(Some(share.parse::<f64>().map_err(|_| unknown())? / 100.0), None)
+    } else if amount.ends_with('%') {
+        prune(Some(share(amount)?), None)
     } else {
         prune(None, Some(amount.parse::<Pattern>().map_err(|_| unknown())?))
     };
-    Ok(Recipe { steps: vec![step] })
+    let then = (method == "w8a8").then(Step::quantize_all);
+    Ok(Recipe { steps: [step].into_iter().chain(then).collect() })
 }

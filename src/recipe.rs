@@ -2,7 +2,7 @@
 
 mod step;
 
-pub use step::{ActivationRange, DEFAULT_ROUND_TO, Distribution, Pattern, PruneMethod, Step, WeightGranularity, WeightMethod};
+pub use step::{ActivationRange, DEFAULT_ROUND_TO, Distribution, FactorForm, Pattern, PruneMethod, Step, WeightGranularity, WeightMethod};
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -153,7 +153,7 @@ mod tests {
                 distribution: Distribution::Global,
                 method: PruneMethod::LeastSquares,
             },
-            Step::Factorize { macs: 0.25, round_to: 4 },
+            Step::Factorize { macs: 0.25, form: FactorForm::Separable, round_to: 4 },
             Step::quantize_weights(4),
         ];
         let recipe = Recipe { steps };
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(
             recipe.options(),
             "--prune 32.5% --granularity channel --round-to 4 --prune 50% --granularity connection --per-layer \
-             --prune-method magnitude --pattern 2:4 --factorize 25% --round-to 4 --weight-bits 4"
+             --prune-method magnitude --granularity 2:4 --factorize 25% --factorize-form separable --round-to 4 --weight-bits 4"
         );
     }
 

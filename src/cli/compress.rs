@@ -7,10 +7,11 @@ use crate::data::Dataset;
 use crate::lower::{Form, lower, suggested};
 use crate::make::{Variant, make};
 use crate::onnx::Model;
-use crate::recipe::{ActivationRange, DEFAULT_ROUND_TO, Distribution, Pattern, PruneMethod, Recipe, Step, WeightGranularity, WeightMethod};
+use crate::recipe::{
+    ActivationRange, DEFAULT_ROUND_TO, Distribution, FactorForm, Pattern, PruneMethod, Recipe, Step, WeightGranularity, WeightMethod,
+};
 use crate::tensor::DType;
 use crate::{Error, Result, atomic, engine};
-use clap::ValueEnum;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -23,7 +24,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// A recipe file (TOML or JSON) instead of the options below
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "factorize", "weight_bits", "activation_bits", "weight_granularity", "activation_range", "weight_method", "prune_method", "pattern", "granularity", "per_layer", "round_to"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "prune_channels", "factorize", "factorize_form", "weight_bits", "activation_bits", "weight_granularity", "activation_range", "weight_method", "prune_method", "granularity", "per_layer", "round_to"])]
     recipe: Option<PathBuf>,
     /// Share to prune: of the multiply–adds for channels, of the weights for connections
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
@@ -32,17 +33,17 @@ pub(super) struct Args {
     #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with = "prune")]
     prune_channels: Option<f64>,
     /// What is pruned
-    #[arg(long, value_enum, default_value_t = Granularity::Channel)]
+    #[arg(long, value_name = "connection|2:4|channel", default_value_t = Granularity::Channel, value_parser = granularity)]
     granularity: Granularity,
-    /// Split layers into two of lower rank until this share of the multiply–adds is gone
+    /// Split layers into two cheaper ones until this share of the multiply–adds is gone
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
     factorize: Option<f64>,
+    /// Which two layers take the place of one
+    #[arg(long, value_enum, value_name = "FORM", default_value_t, requires = "factorize")]
+    factorize_form: FactorForm,
     /// Which connections go
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     prune_method: PruneMethod,
-    /// Keep N of every M weights along the inputs, like 2:4
-    #[arg(long, value_name = "N:M", conflicts_with_all = ["prune", "prune_channels"])]
-    pattern: Option<Pattern>,
     /// The same share of connections in every layer instead of one threshold over all
     #[arg(long)]
     per_layer: bool,
@@ -84,12 +85,36 @@ pub(super) struct Args {
     layer: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// What is pruned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Granularity {
-    /// Single weights become zero
+    /// Single weights become zero.
     Connection,
-    /// Whole channels (neurons) are removed and the file shrinks
+    /// Some of every few do.
+    Pattern(Pattern),
+    /// Whole channels (neurons, heads) are removed and the file shrinks.
     Channel,
+}
+
+fn granularity(text: &str) -> std::result::Result<Granularity, String> {
+    match text {
+        "connection" => Ok(Granularity::Connection),
+        "channel" => Ok(Granularity::Channel),
+        pattern if pattern.contains(':') => pattern.parse().map(Granularity::Pattern),
+        other => Err(format!(
+            "`{other}` is none of `connection` (single weights become zero), `channel` (whole channels go), or a pattern like `2:4`"
+        )),
+    }
+}
+
+impl std::fmt::Display for Granularity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Granularity::Connection => f.write_str("connection"),
+            Granularity::Pattern(pattern) => pattern.fmt(f),
+            Granularity::Channel => f.write_str("channel"),
+        }
+    }
 }
 
 /// Runs the subcommand.
@@ -117,7 +142,10 @@ fn recipe(args: &Args) -> Result<Recipe> {
     let distribution = if args.per_layer { Distribution::PerLayer } else { Distribution::Global };
     let connections = |share, pattern| Step::PruneConnections { share, pattern, distribution, method: args.prune_method };
     match (args.prune, args.prune_channels, args.granularity) {
-        _ if args.pattern.is_some() => steps.push(connections(None, args.pattern)),
+        (None, None, Granularity::Pattern(pattern)) => steps.push(connections(None, Some(pattern))),
+        (_, _, Granularity::Pattern(pattern)) => {
+            return Err(Error::bad_input(format!("the pattern {pattern} says itself how many weights go")).hint("leave the share away"));
+        }
         (Some(share), _, Granularity::Connection) => steps.push(connections(Some(share), None)),
         (None, Some(_), Granularity::Connection) => {
             return Err(Error::bad_input("`--prune-channels` removes channels").hint("leave `--granularity connection` away"));
@@ -127,7 +155,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
         }
         _ => {}
     }
-    steps.extend(args.factorize.map(|macs| Step::Factorize { macs, round_to: args.round_to }));
+    steps.extend(args.factorize.map(|macs| Step::Factorize { macs, form: args.factorize_form, round_to: args.round_to }));
     steps.extend(args.weight_bits.map(|weight_bits| Step::Quantize {
         weight_bits,
         activation_bits: args.activation_bits,

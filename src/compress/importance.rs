@@ -2,9 +2,9 @@
 
 use super::calibration::Calibration;
 use super::groups::{Channel, Groups};
-use super::lanes::{Lane, map_chunks, sum_moments};
+use super::lanes::{Lane, map_chunks, sum_parts};
 use super::least_squares::Eliminator;
-use super::statistics::{Rows, matrix, row_step};
+use super::statistics::{Moments, Rows, matrix, row_step};
 use crate::Result;
 use crate::model::{Graph, Layer};
 use crate::onnx::Model;
@@ -144,10 +144,11 @@ fn eliminators(model: &Model, groups: &Groups, layers: &[Layer], calibration: &C
         let count = lane.chunk_count();
         let total = (0..count).filter_map(|i| lane.shape(i, x)).map(|shape| rows.count(shape)).sum();
         let step = row_step(total, d);
-        let sum = sum_moments(count, d, 0, |i, sum| match lane.get(i, x)? {
+        let add = |i: usize, sum: &mut Moments| match lane.get(i, x)? {
             Some(x) => sum.add(&rows.inputs(&x, step, None)?, &[]),
             None => Ok(()),
-        })?;
+        };
+        let sum = sum_parts(count, d, || Moments::new(d, 0), add, Moments::merge)?;
         if let Some(e) = sum.centred().and_then(|c| Eliminator::new(&c, w)) {
             found.insert(number, e);
         }

@@ -5,7 +5,6 @@
 //! result does not depend on the number of threads.
 
 use super::spool::{Spool, Waiting};
-use super::statistics::Moments;
 use crate::Result;
 use crate::exec;
 use crate::model::Graph;
@@ -158,30 +157,24 @@ pub(super) fn map_chunks<C: Sync, T: Send>(chunks: &[C], f: impl Fn(usize, &C) -
     Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Sums the moments of `count` chunks, which `add` contributes one by one.
-pub(super) fn sum_moments(count: usize, d: usize, o: usize, add: impl Fn(usize, &mut Moments) -> Result<()> + Sync) -> Result<Moments> {
-    let sums = sum_groups(count, 1, d, o, |chunk, sums| sums.iter_mut().try_for_each(|sum| add(chunk, sum)))?;
-    Ok(sums.into_iter().next().unwrap_or_else(|| Moments::new(d, o)))
-}
-
-/// Sums the moments of several groups of outputs over `count` chunks, in a fixed number of parts over all cores, so that memory does
+/// Sums what `add` contributes chunk by chunk, of rows with `d` inputs: in a fixed number of parts over all cores, so that memory does
 /// not grow with the samples and the result does not depend on the threads.
-pub(super) fn sum_groups(
+pub(super) fn sum_parts<S: Send>(
     count: usize,
-    groups: usize,
     d: usize,
-    o: usize,
-    add: impl Fn(usize, &mut [Moments]) -> Result<()> + Sync,
-) -> Result<Vec<Moments>> {
+    new: impl Fn() -> S + Sync,
+    add: impl Fn(usize, &mut S) -> Result<()> + Sync,
+    merge: impl Fn(&mut S, &S),
+) -> Result<S> {
     // Sums over many inputs are large themselves.
     let most = if d > 1024 { 2 } else { 8 };
     let parts: Vec<Range<usize>> = (0..most).map(|p| count * p / most..count * (p + 1) / most).filter(|r| !r.is_empty()).collect();
     let sums = map_chunks(&parts, |_, part| {
-        let mut sums = vec![Moments::new(d, o); groups];
-        part.clone().try_for_each(|chunk| add(chunk, &mut sums))?;
-        Ok(sums)
+        let mut sum = new();
+        part.clone().try_for_each(|chunk| add(chunk, &mut sum))?;
+        Ok(sum)
     })?;
-    let mut total = vec![Moments::new(d, o); groups];
-    sums.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, s)| t.merge(s)));
+    let mut total = new();
+    sums.iter().for_each(|part| merge(&mut total, part));
     Ok(total)
 }

@@ -97,6 +97,16 @@ fn quadratic(h: &[f64], w: &[f64]) -> f64 {
         .sum()
 }
 
+/// The X of (A + εI)·X = B for a symmetric A that is not negative, with an ε of rounding's size; `None` when there is none.
+pub(super) fn ridge_solve(mut a: Mat<f64>, b: &Mat<f64>) -> Option<Mat<f64>> {
+    let n = a.nrows();
+    let trace: f64 = (0..n).map(|i| a[(i, i)]).sum();
+    let jitter = (1e-10 * trace / n.max(1) as f64).max(f64::MIN_POSITIVE);
+    (0..n).for_each(|i| a[(i, i)] += jitter);
+    let x = a.llt(Side::Lower).ok()?.solve(b);
+    x.is_all_finite().then_some(x)
+}
+
 fn finite(w: Vec<f64>) -> Option<Vec<f64>> {
     w.iter().all(|v| v.is_finite()).then_some(w)
 }

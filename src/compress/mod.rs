@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows engines or meters; calibration samples come as data, and each step returns what it did per layer.
 
+mod activation;
 mod allocate;
 mod blocks;
 mod calibration;
@@ -27,7 +28,7 @@ mod statistics;
 pub use calibration::Calibration;
 pub use channels::{ChannelPruning, ChannelShare, cut_channels, cut_channels_by, prune_channels};
 pub use connections::{Amount, Sparsity, prune_connections};
-pub use factorize::factorize;
+pub use factorize::{Factorization, factorize};
 pub use groups::{Change, Channel, ChannelAxis, Edit, Group, Groups};
 pub use note::{Action, Note};
 pub use prepare::{prepare, prepare_within};

@@ -2,7 +2,7 @@
 
 use super::calibration::Calibration;
 use super::note::Note;
-use super::sequential::{NO_SOLUTION, Outcome, Pair, Problem, fit_layers};
+use super::sequential::{self, NO_SOLUTION, Outcome, Pair, Problem, fit_layers};
 use crate::Result;
 use crate::model::Layer;
 use crate::onnx::Model;
@@ -20,7 +20,7 @@ pub(super) struct Plan<'a> {
 
 /// Fits all layers of `variant` in order; returns a note per layer with the relative error of its output.
 pub(super) fn refit(variant: &mut Model, plan: &Plan<'_>, calibration: &Calibration) -> Result<Vec<Note>> {
-    let pair = Pair { original: plan.original, kept: plan.kept };
+    let pair = Pair { original: plan.original, kept: plan.kept, rounds: sequential::rounds() };
     let mut solve = |layer: &Layer, problem: &Problem| {
         let support = layer.weight.as_ref().and_then(|w| plan.support.get(&w.name));
         Ok(best(problem, support.map(Vec::as_slice)).ok_or(NO_SOLUTION))

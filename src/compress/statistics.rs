@@ -14,12 +14,19 @@ use std::ops::Range;
 /// Raw sums over rows; `d` inputs and `o` outputs, row-major.
 #[derive(Debug, Clone)]
 pub(super) struct Moments {
-    pub(super) d: usize,
-    pub(super) o: usize,
     n: f64,
     sum_x: Vec<f64>,
-    sum_t: Vec<f64>,
     xx: Vec<f64>,
+    /// Those in which the targets occur.
+    pub(super) targets: Targets,
+}
+
+/// Raw sums in which the targets occur.
+#[derive(Debug, Clone)]
+pub(super) struct Targets {
+    d: usize,
+    o: usize,
+    sum_t: Vec<f64>,
     tx: Vec<f64>,
     tt: Vec<f64>,
 }
@@ -38,19 +45,64 @@ pub(super) struct Centred {
 
 impl Moments {
     pub(super) fn new(d: usize, o: usize) -> Self {
-        Moments { d, o, n: 0.0, sum_x: vec![0.0; d], sum_t: vec![0.0; o], xx: vec![0.0; d * d], tx: vec![0.0; o * d], tt: vec![0.0; o] }
+        Moments { n: 0.0, sum_x: vec![0.0; d], xx: vec![0.0; d * d], targets: Targets::new(d, o) }
     }
 
     /// Adds `rows`: x is n×d and t is n×o, row-major. Products are summed in single precision within one call (a few
     /// thousand rows) and in double precision across calls.
     pub(super) fn add(&mut self, x: &[f32], t: &[f32]) -> Result<()> {
+        let d = self.targets.d;
+        self.targets.add(x, t)?;
+        let n = x.len().checked_div(d).unwrap_or(0);
+        self.n += n as f64;
+        for row in x.chunks_exact(d.max(1)) {
+            self.sum_x.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));
+        }
+        add_product(&mut self.xx, x, x, n, d, d)
+    }
+
+    /// Adds the sums of another part of the samples.
+    pub(super) fn merge(&mut self, other: &Moments) {
+        self.n += other.n;
+        add(&mut self.sum_x, &other.sum_x);
+        add(&mut self.xx, &other.xx);
+        self.targets.merge(&other.targets);
+    }
+
+    /// Moments about the means; `None` without rows.
+    pub(super) fn centred(&self) -> Option<Centred> {
+        let mean = |s: &[f64]| s.iter().map(|v| v / self.n).collect();
+        self.about(mean(&self.sum_x), mean(&self.targets.sum_t))
+    }
+
+    /// Moments about zero, for a layer that has no bias to take up the means; `None` without rows.
+    pub(super) fn about_zero(&self) -> Option<Centred> {
+        self.about(vec![0.0; self.targets.d], vec![0.0; self.targets.o])
+    }
+
+    fn about(&self, mean_x: Vec<f64>, mean_t: Vec<f64>) -> Option<Centred> {
+        if self.n < 1.0 {
+            return None;
+        }
+        let Targets { d, o, ref tx, ref tt, .. } = self.targets;
+        let n = self.n;
+        let h = (0..d * d).map(|i| self.xx[i] / n - mean_x[i / d] * mean_x[i % d]).collect();
+        let g = (0..o * d).map(|i| tx[i] / n - mean_t[i / d] * mean_x[i % d]).collect();
+        let var_t = (0..o).map(|i| (tt[i] / n - mean_t[i] * mean_t[i]).max(0.0)).collect();
+        Some(Centred { d, o, h, g, var_t, mean_x, mean_t })
+    }
+}
+
+impl Targets {
+    pub(super) fn new(d: usize, o: usize) -> Self {
+        Targets { d, o, sum_t: vec![0.0; o], tx: vec![0.0; o * d], tt: vec![0.0; o] }
+    }
+
+    /// As [`Moments::add`].
+    pub(super) fn add(&mut self, x: &[f32], t: &[f32]) -> Result<()> {
         let n = x.len().checked_div(self.d).unwrap_or(0);
         if x.len() != n * self.d || t.len() != n * self.o {
             return Err(Error::bad_input("calibration rows and targets differ in number"));
-        }
-        self.n += n as f64;
-        for row in x.chunks_exact(self.d) {
-            self.sum_x.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));
         }
         for row in t.chunks_exact(self.o.max(1)) {
             for ((s, q), &v) in self.sum_t.iter_mut().zip(&mut self.tt).zip(row) {
@@ -58,42 +110,19 @@ impl Moments {
                 *q += f64::from(v) * f64::from(v);
             }
         }
-        add_product(&mut self.xx, x, x, n, self.d, self.d)?;
         add_product(&mut self.tx, t, x, n, self.o, self.d)
     }
 
     /// Adds the sums of another part of the samples.
-    pub(super) fn merge(&mut self, other: &Moments) {
-        self.n += other.n;
-        let add = |a: &mut [f64], b: &[f64]| a.iter_mut().zip(b).for_each(|(x, y)| *x += y);
-        add(&mut self.sum_x, &other.sum_x);
+    pub(super) fn merge(&mut self, other: &Targets) {
         add(&mut self.sum_t, &other.sum_t);
-        add(&mut self.xx, &other.xx);
         add(&mut self.tx, &other.tx);
         add(&mut self.tt, &other.tt);
     }
+}
 
-    /// Moments about the means; `None` without rows.
-    pub(super) fn centred(&self) -> Option<Centred> {
-        let mean = |s: &[f64]| s.iter().map(|v| v / self.n).collect();
-        self.about(mean(&self.sum_x), mean(&self.sum_t))
-    }
-
-    /// Moments about zero, for a layer that has no bias to take up the means; `None` without rows.
-    pub(super) fn about_zero(&self) -> Option<Centred> {
-        self.about(vec![0.0; self.d], vec![0.0; self.o])
-    }
-
-    fn about(&self, mean_x: Vec<f64>, mean_t: Vec<f64>) -> Option<Centred> {
-        if self.n < 1.0 {
-            return None;
-        }
-        let (d, o, n) = (self.d, self.o, self.n);
-        let h = (0..d * d).map(|i| self.xx[i] / n - mean_x[i / d] * mean_x[i % d]).collect();
-        let g = (0..o * d).map(|i| self.tx[i] / n - mean_t[i / d] * mean_x[i % d]).collect();
-        let var_t = (0..o).map(|i| (self.tt[i] / n - mean_t[i] * mean_t[i]).max(0.0)).collect();
-        Some(Centred { d, o, h, g, var_t, mean_x, mean_t })
-    }
+fn add(a: &mut [f64], b: &[f64]) {
+    a.iter_mut().zip(b).for_each(|(x, y)| *x += y);
 }
 
 /// acc (p×q) += aᵀ·b for a n×p and b n×q, row-major.

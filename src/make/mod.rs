@@ -1,7 +1,8 @@
 //! Executes a recipe: original model in, variant out, with what it became and what was done to each layer.
 
 use crate::compress::{
-    Activations, Amount, Calibration, ChannelShare, Note, Quantization, Sparsity, factorize, prune_channels, prune_connections, quantize,
+    Activations, Amount, Calibration, ChannelShare, Factorization, Note, Quantization, Sparsity, factorize, prune_channels,
+    prune_connections, quantize,
 };
 use crate::model::{Facts, Graph, Totals, layers, totals};
 use crate::onnx::{Model, sha256_hex};
@@ -64,7 +65,9 @@ pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option
             Step::PruneChannels { channels, round_to, .. } => {
                 prune_channels(&model, ChannelShare::OfChannels(channels.unwrap_or(0.0)), round_to, calibration)
             }
-            Step::Factorize { macs, round_to } => factorize(&model, macs, round_to, calibration.ok_or_else(no_samples)?),
+            Step::Factorize { macs, form, round_to } => {
+                factorize(&model, &Factorization { macs, form, round_to }, calibration.ok_or_else(no_samples)?)
+            }
             Step::PruneConnections { share, pattern, distribution, method } => {
                 let amount = pattern.map_or(Amount::Share(share.unwrap_or(0.0), distribution), Amount::Pattern);
                 prune_connections(&model, &Sparsity { amount, method }, calibration)

@@ -22,10 +22,13 @@ pub enum Step {
         #[serde(default = "default_round_to")]
         round_to: usize,
     },
-    /// Split layers into two of lower rank until a share of the multiply–adds is gone.
+    /// Split layers into two cheaper ones until a share of the multiply–adds is gone.
     Factorize {
         /// Share of the multiply–adds, 0..1.
         macs: f64,
+        /// Which two layers.
+        #[serde(default, skip_serializing_if = "is_default")]
+        form: FactorForm,
         /// Keep ranks at multiples of this.
         #[serde(default = "default_round_to")]
         round_to: usize,
@@ -91,6 +94,20 @@ pub enum PruneMethod {
     Wanda,
     /// The smallest.
     Magnitude,
+}
+
+/// Which two layers may take the place of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum FactorForm {
+    /// For each layer whichever costs the model's output least.
+    #[default]
+    Best,
+    /// Two of lower rank.
+    LowRank,
+    /// A depthwise convolution, with one output a channel or a few, and a pointwise one.
+    Separable,
 }
 
 /// `keep` weights stay of every `of` along the inputs, written `2:4`.
@@ -276,13 +293,14 @@ impl Step {
                 let round = if *round_to == DEFAULT_ROUND_TO { String::new() } else { format!(" --round-to {round_to}") };
                 format!("{amount} --granularity channel{round}")
             }
-            Step::Factorize { macs, round_to } => {
+            Step::Factorize { macs, form, round_to } => {
+                let form = if is_default(form) { String::new() } else { format!(" --factorize-form {}", word(form)) };
                 let round = if *round_to == DEFAULT_ROUND_TO { String::new() } else { format!(" --round-to {round_to}") };
-                format!("--factorize {}{round}", percent(*macs))
+                format!("--factorize {}{form}{round}", percent(*macs))
             }
             Step::PruneConnections { share, pattern, distribution, method } => {
                 let mut out = match pattern {
-                    Some(pattern) => format!("--pattern {pattern}"),
+                    Some(pattern) => format!("--granularity {pattern}"),
                     None => format!("--prune {} --granularity connection", percent(share.unwrap_or(0.0))),
                 };
                 if *distribution == Distribution::PerLayer {
@@ -318,7 +336,14 @@ impl fmt::Display for Step {
         match self {
             Step::PruneChannels { macs: Some(m), .. } => write!(f, "{} of multiply–adds pruned", percent(*m)),
             Step::PruneChannels { channels, .. } => write!(f, "{} of channels pruned", percent(channels.unwrap_or(0.0))),
-            Step::Factorize { macs, .. } => write!(f, "{} of multiply–adds factorized away", percent(*macs)),
+            Step::Factorize { macs, form, .. } => {
+                write!(f, "{} of multiply–adds factorized away", percent(*macs))?;
+                match form {
+                    FactorForm::Best => Ok(()),
+                    FactorForm::LowRank => f.write_str(" (lower rank)"),
+                    FactorForm::Separable => f.write_str(" (depthwise-separable)"),
+                }
+            }
             Step::PruneConnections { share, pattern, method, .. } => {
                 match pattern {
                     Some(pattern) => write!(f, "{pattern} connections kept")?,

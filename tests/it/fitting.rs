@@ -4,12 +4,13 @@ use crate::pruning::{distance, run};
 use crate::support::{calibration, model, repository};
 use crate::zoo::{self, At, Build};
 use joulefront::compress::{
-    Action, Activations, Amount, Calibration, Note, Quantization, Sparsity, factorize, prune_connections, quantize, quantize_weights,
+    Action, Activations, Amount, Calibration, Factorization, Note, Quantization, Sparsity, factorize, prune_connections, quantize,
+    quantize_weights,
 };
 use joulefront::data::Dataset;
 use joulefront::model::{Facts, Format, Graph, layers, totals};
 use joulefront::onnx::Model;
-use joulefront::recipe::{ActivationRange, Distribution, Pattern, PruneMethod, WeightGranularity};
+use joulefront::recipe::{ActivationRange, Distribution, FactorForm, Pattern, PruneMethod, WeightGranularity};
 use joulefront::tensor::{Data, Tensor};
 
 const SHIPPED: [&str; 4] = ["fashion-resnet8", "fashion-dscnn", "fashion-mlp", "fashion-vit"];
@@ -158,7 +159,8 @@ fn lower_ranks_save_what_was_asked_and_stay_near() {
     let samples = calibration(128);
     for name in ["fashion-resnet8", "fashion-mlp", "fashion-vit"] {
         let original = load(name);
-        let (variant, notes) = factorize(&original, 0.3, 8, &samples).unwrap();
+        let (variant, notes) =
+            factorize(&original, &Factorization { macs: 0.3, form: FactorForm::LowRank, round_to: 8 }, &samples).unwrap();
         let variant = Model::from_bytes(&variant.to_bytes().unwrap(), "the variant").unwrap();
         let macs = |m: &Model| {
             let graph = Graph::new(m);
@@ -171,7 +173,10 @@ fn lower_ranks_save_what_was_asked_and_stay_near() {
         let zero = vec![0.0; expected.len()];
         assert!(apart(&expected, &given) < 0.3 * apart(&expected, &zero), "{name}");
     }
-    let e = factorize(&load("fashion-resnet8"), 0.99, 8, &samples).map(drop).unwrap_err().to_string();
+    let e = factorize(&load("fashion-resnet8"), &Factorization { macs: 0.99, form: FactorForm::Best, round_to: 8 }, &samples)
+        .map(drop)
+        .unwrap_err()
+        .to_string();
     assert!(e.contains("save at most"), "{e}");
 }
 

@@ -3,12 +3,13 @@
 use crate::pruning::{distance, run};
 use crate::support::{calibration, judge_python, model, repository};
 use joulefront::compress::{
-    Amount, ChannelShare, Pruned, Quantization, Sparsity, cut_channels, factorize, prune_connections, quantize, quantize_weights,
+    Amount, ChannelShare, Factorization, Pruned, Quantization, Sparsity, cut_channels, factorize, prune_connections, quantize,
+    quantize_weights,
 };
 use joulefront::data::Dataset;
 use joulefront::engine::{LoadOptions, Source, by_name};
 use joulefront::onnx::Model;
-use joulefront::recipe::{Distribution, Pattern, PruneMethod, WeightGranularity};
+use joulefront::recipe::{Distribution, FactorForm, Pattern, PruneMethod, WeightGranularity};
 use joulefront::stats::top_classes;
 use joulefront::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -87,7 +88,10 @@ fn quantized_and_sparse_variants_are_the_same_model_to_tract_and_onnx_runtime() 
     variants.push(("dscnn-fitted-w3".into(), quantize(&load("fashion-dscnn"), &how).unwrap().0));
     let pattern = Sparsity::pattern(Pattern { keep: 2, of: 4 });
     variants.push(("resnet8-2-of-4".into(), prune_connections(&load("fashion-resnet8"), &pattern, Some(&samples)).unwrap().0));
-    variants.push(("resnet8-low-rank".into(), factorize(&load("fashion-resnet8"), 0.3, 8, &samples).unwrap().0));
+    variants.push((
+        "resnet8-low-rank".into(),
+        factorize(&load("fashion-resnet8"), &Factorization { macs: 0.3, form: FactorForm::LowRank, round_to: 8 }, &samples).unwrap().0,
+    ));
     let mut tract = BTreeMap::new();
     for (name, variant) in &variants {
         let bytes = variant.to_bytes().unwrap();

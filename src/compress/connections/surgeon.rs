@@ -7,7 +7,7 @@ use crate::compress::calibration::Calibration;
 use crate::compress::divergence::{DIVERGENCE, Judge};
 use crate::compress::lanes::map_chunks;
 use crate::compress::note::Note;
-use crate::compress::sequential::{Answer, NO_SOLUTION, Pair, Problem, fit_layers};
+use crate::compress::sequential::{self, Answer, NO_SOLUTION, Pair, Problem, fit_layers};
 use crate::compress::statistics::tensor_from_matrix;
 use crate::model::Layer;
 use crate::onnx::Model;
@@ -34,26 +34,32 @@ pub(super) fn prune(
         Amount::Pattern(_) => HashMap::new(),
     };
     let by_name: HashMap<&str, &Candidate<'_>> = candidates.iter().map(|c| (c.weight.name.as_str(), c)).collect();
-    let mut zeros: HashMap<String, usize> = HashMap::new();
+    let mut kept: HashMap<String, Vec<bool>> = HashMap::new();
     let mut solve = |layer: &Layer, problem: &Problem| -> Result<Answer> {
         let Some(c) = layer.weight.as_ref().and_then(|w| by_name.get(w.name.as_str())) else {
             return Ok(problem.on_support(&problem.current, None).ok_or(NO_SOLUTION));
         };
+        // A layer is asked again when its targets have moved with what it gives; which weights go is settled then.
+        if let Some(keep) = kept.get(&c.weight.name) {
+            return Ok(problem.on_support(&c.w, Some(keep)).ok_or(NO_SOLUTION));
+        }
         let limit = match amount {
             Amount::Pattern(pattern) => Some(Limit { groups: &c.groups, most: pattern.of - pattern.keep }),
             Amount::Share(..) => None,
         };
         let Some(ranking) = Ranking::new(problem, &c.w, limit)? else { return Ok(Err(NO_SOLUTION)) };
-        let count = gone.get(&c.weight.name).copied().unwrap_or(ranking.order.len());
-        zeros.insert(layer.name.clone(), count);
-        Ok(problem.on_support(&c.w, Some(&ranking.kept(count))).ok_or(NO_SOLUTION))
+        let keep = ranking.kept(gone.get(&c.weight.name).copied().unwrap_or(ranking.order.len()));
+        let answer = problem.on_support(&c.w, Some(&keep)).ok_or(NO_SOLUTION);
+        kept.insert(c.weight.name.clone(), keep);
+        Ok(answer)
     };
     let mut variant = original.clone();
-    for outcome in fit_layers(&mut variant, &Pair { original, kept: &|_| None }, calibration, &mut solve)? {
+    for outcome in fit_layers(&mut variant, &Pair { original, kept: &|_| None, rounds: sequential::rounds() }, calibration, &mut solve)? {
         let weights = candidates.iter().find(|c| Some(&c.weight.name) == outcome.weight.as_ref()).map_or(0, |c| c.w.len());
-        notes.push(match (outcome.fitted, zeros.get(&outcome.layer)) {
-            (Ok(fit), Some(zeros)) => {
-                let share = 100.0 * *zeros as f64 / weights.max(1) as f64;
+        notes.push(match (outcome.fitted, outcome.weight.as_ref().and_then(|w| kept.get(w))) {
+            (Ok(fit), Some(keep)) => {
+                let zeros = keep.iter().filter(|k| !**k).count();
+                let share = 100.0 * zeros as f64 / weights.max(1) as f64;
                 let detail = format!("{zeros} of {weights} weights set to zero ({share:.0} %), output error {:.1} %", fit.error * 100.0);
                 Note { error: Some(fit.error), ..Note::changed(&outcome.layer, detail) }
             }

@@ -4,7 +4,7 @@
 //! where integers come in and integers are wanted after: there an engine fuses the pairs around a node into one kernel on
 //! integers. Everything else stays float, and no pair stands where nothing is fused.
 
-use super::range::{Bounds, UNBOUNDED};
+use crate::compress::activation::{self, Bounds, UNBOUNDED};
 use crate::model::{Graph, Use};
 use crate::onnx::{Attributes, pb};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -56,21 +56,6 @@ fn role(node: &pb::NodeProto) -> Option<Role> {
     }
 }
 
-/// Where the results of a Relu or Clip end, if they may be 0.
-fn activation_bounds(graph: &Graph<'_>, node: &pb::NodeProto) -> Option<Bounds> {
-    let limit = |index: usize, none: f32| match node.input.get(index).filter(|n| !n.is_empty()) {
-        Some(name) => graph.constant(name).ok()??.as_f32().ok()?.first().copied(),
-        None => Some(none),
-    };
-    let bounds = match node.op_type() {
-        _ if !node.is_standard() => return None,
-        "Relu" => (0.0, f32::INFINITY),
-        "Clip" => (limit(1, f32::NEG_INFINITY)?, limit(2, f32::INFINITY)?),
-        _ => return None,
-    };
-    (bounds.0 <= 0.0 && bounds.1 >= 0.0 && bounds.0 < bounds.1).then_some(bounds)
-}
-
 /// A graph seen with the activations that belong to the node before them, and who is on integers.
 struct Plan<'g> {
     graph: &'g Graph<'g>,
@@ -87,7 +72,7 @@ impl<'g> Plan<'g> {
             graph.consumers(from).len() == 1 && !graph.is_output(from) && !graph.is_output(to) && graph.producer(from).is_some()
         };
         let activations = (graph.nodes().iter().enumerate())
-            .filter_map(|(i, node)| Some((i, activation_bounds(graph, node).filter(|_| alone(node))?)))
+            .filter_map(|(i, node)| Some((i, activation::bounds(graph, node).filter(|_| alone(node))?)))
             .collect();
         Plan { graph, roles: vec![None; graph.nodes().len()], activations }
     }

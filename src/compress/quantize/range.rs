@@ -3,6 +3,7 @@
 //! `tests/fixtures/scripts/ranges.py` states the same methods with NumPy; its answers are the tests' reference.
 
 use super::histogram::Histogram;
+use crate::compress::activation::{Bounds, UNBOUNDED};
 use crate::model::{Levels, Quantized, Storage};
 use crate::recipe::ActivationRange;
 use crate::{Error, Result};
@@ -18,12 +19,6 @@ const CANDIDATES: u32 = 128;
 
 /// The probability that [`entropy`] takes for values that the quantized distribution lacks: the divergence stays finite.
 const LEAST_PROBABILITY: f64 = 1e-9;
-
-/// Where the activations that a quantizer's saturation stands for end: [0, ∞) for Relu.
-pub(super) type Bounds = (f32, f32);
-
-/// No end.
-pub(super) const UNBOUNDED: Bounds = (f32::NEG_INFINITY, f32::INFINITY);
 
 /// The least and the greatest number that should be represented, at most 0 and at least 0.
 pub(super) fn range(h: &Histogram, method: ActivationRange) -> (f32, f32) {

@@ -1,18 +1,27 @@
 //! Front to back through a model: each layer is set the least-squares problem of giving the *original's* output from the
 //! input that it really gets in the variant so far, and gets the weights that its solver answers with.
 //!
+//! Where only a Relu or Clip reads the output, values that it cuts off in both models are no error: the layer is fitted once more to
+//! targets that say so ([`sources`]), from what it gave.
+//!
 //! At a residual addition the target is the original's sum minus the variant's other summand, so that a layer also makes
 //! up for what the shortcut lost.
 
+mod sources;
+mod target;
+
+use super::activation::UNBOUNDED;
 use super::calibration::Calibration;
-use super::lanes::{Lane, sum_groups};
-use super::statistics::{Centred, Rows, matrix, row_step, tensor_from_matrix};
+use super::lanes::Lane;
+use super::statistics::{Centred, Rows, matrix, tensor_from_matrix};
 use crate::model::{Facts, Graph, Layer, LayerKind, layers};
 use crate::onnx::{Attributes, Model};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use sources::Sources;
 use std::collections::HashMap;
 use std::ops::Range;
+use target::Target;
 
 /// A variant beside its original.
 pub(super) struct Pair<'a> {
@@ -20,6 +29,8 @@ pub(super) struct Pair<'a> {
     pub(super) original: &'a Model,
     /// Channels of an original tensor that the variant kept (`None`: all).
     pub(super) kept: &'a dyn Fn(&str) -> Option<Vec<usize>>,
+    /// How often a layer whose output is cut off is posed its problem again.
+    pub(super) rounds: usize,
 }
 
 /// What one layer is asked.
@@ -142,68 +153,12 @@ pub(super) fn show_problems(
     see: &mut dyn FnMut(&Layer, &Problem) -> Result<std::result::Result<(), &'static str>>,
 ) -> Result<Vec<Outcome>> {
     let mut solve = |layer: &Layer, problem: &Problem| Ok(see(layer, problem)?.map(|()| problem.current.clone()));
-    fit_layers(&mut original.clone(), &Pair { original, kept: &|_| None }, calibration, &mut solve)
+    fit_layers(&mut original.clone(), &Pair { original, kept: &|_| None, rounds: 0 }, calibration, &mut solve)
 }
 
-/// Which of the original's tensors a layer is fitted to.
-struct Target {
-    /// Name of the tensor, and the node that makes it.
-    tensor: String,
-    node: usize,
-    /// The layer's bias: its own, or a constant that a following Add brings in.
-    bias: Option<String>,
-    /// Where a residual addition reads the other summand, which is subtracted as the variant has it.
-    minus: Option<usize>,
-}
-
-impl Target {
-    /// By the tensor that the layer itself makes.
-    fn all(model: &Model, batch: usize) -> Result<HashMap<String, Self>> {
-        let (facts, graph) = (Facts::infer(model, batch)?, Graph::new(model));
-        let list = layers(&graph, &facts)?;
-        Ok(list.iter().filter_map(|l| Some((graph.node(l.node?).output[0].clone(), Target::of(&graph, &facts, l)?))).collect())
-    }
-
-    fn of(graph: &Graph<'_>, facts: &Facts, layer: &Layer) -> Option<Self> {
-        let (index, _) = layer.editable().ok()?;
-        let output_shape = layer.output_shape.as_deref()?;
-        let mut target = Target { tensor: graph.node(index).output[0].clone(), node: index, bias: layer.bias.clone(), minus: None };
-        if layer.kind == LayerKind::MatMul
-            && let Some((add, other)) = only_add(graph, &target.tensor)
-            && let Some(constant) = graph.node(add).input.get(other)
-            && graph.constant_shape(constant).as_deref() == output_shape.last().map(std::slice::from_ref)
-        {
-            target = Target { tensor: graph.node(add).output[0].clone(), node: add, bias: Some(constant.clone()), minus: None };
-        }
-        if let Some((add, other)) = only_add(graph, &target.tensor)
-            && let Some(summand) = graph.node(add).input.get(other)
-            && !graph.is_constant(summand)
-            // A summand that is broadcast has no value of its own for each output.
-            && facts.shape(summand) == Some(output_shape)
-            && graph.producer(summand).is_none_or(|p| p < index)
-        {
-            target = Target { tensor: graph.node(add).output[0].clone(), node: add, minus: Some(other), ..target };
-        }
-        Some(target)
-    }
-
-    /// The other summand by the variant's name: there it may have passed through a quantizer.
-    fn summand(&self, variant: &Model) -> Result<Option<String>> {
-        let Some(input) = self.minus else { return Ok(None) };
-        let graph = Graph::new(variant);
-        let node = graph.producer(&self.tensor).map(|n| graph.node(n));
-        let name =
-            node.and_then(|n| n.input.get(input)).ok_or_else(|| Error::bad_input(format!("nothing adds up to `{}`", self.tensor)))?;
-        Ok(Some(name.clone()))
-    }
-}
-
-/// When the only reader of `tensor` is an Add: its index and which input is the other summand.
-fn only_add(graph: &Graph<'_>, tensor: &str) -> Option<(usize, usize)> {
-    let [reader] = graph.consumers(tensor) else { return None };
-    let node = graph.node(reader.node);
-    let other = 1usize.checked_sub(reader.input)?;
-    (node.op_type() == "Add" && !node.output.is_empty() && !graph.is_output(tensor)).then_some((reader.node, other))
+/// See [`Pair::rounds`].
+pub(super) fn rounds() -> usize {
+    std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(2)
 }
 
 /// Fits one layer and writes its new weights and bias into the model and the lane.
@@ -236,13 +191,24 @@ fn fit_layer(
         _ => 1,
     };
     let (minus, about_mean) = (target.summand(model)?, target.bias.is_some());
-    let sources = Sources { lane, original, x, target: &target.tensor, minus, rows: &rows, kept: &kept, about_mean };
     let inputs = current.len() / outputs.max(1);
-    let problem = Problem { systems: sources.systems(inputs, outputs, groups)?, current };
-    let solution = match solve(layer, &problem)? {
+    let shape = sources::Shape { inputs, outputs, groups };
+    let sources = Sources { lane, original, x, target: &target.tensor, minus, rows: &rows, kept: &kept, about_mean, shape };
+    let mut moments = sources.moments()?;
+    let mut problem = Problem { systems: sources.systems(&moments)?, current };
+    let mut solution = match solve(layer, &problem)? {
         Ok(solution) => solution,
         Err(why) => return Ok(Err(why.to_owned())),
     };
+    let before = problem.relative_error(&problem.current);
+    for _ in 0..target.bounds.map_or(0, |_| pair.rounds) {
+        sources.retarget(&mut moments, &solution, &problem.bias(&solution), target.bounds.unwrap_or(UNBOUNDED))?;
+        problem.systems = sources.systems(&moments)?;
+        match solve(layer, &problem)? {
+            Ok(better) => solution = better,
+            Err(_) => break,
+        }
+    }
     let new = tensor_from_matrix(&solution, &weight.shape, weight.output_axis)?;
     model.set_constant(&weight.name, &new)?;
     lane.set_constant(&weight.name, new);
@@ -253,56 +219,6 @@ fn fit_layer(
         model.set_constant(name, &bias)?;
         lane.set_constant(name, bias);
     }
-    let (before, error) = (problem.relative_error(&problem.current), problem.relative_error(&solution));
+    let error = problem.relative_error(&solution);
     Ok(Ok(Fitted { before, error, bias: target.bias.is_some() }))
-}
-
-/// Where the rows of one layer come from.
-struct Sources<'a> {
-    lane: &'a Lane,
-    original: &'a Lane,
-    x: &'a str,
-    target: &'a str,
-    minus: Option<String>,
-    rows: &'a Rows,
-    kept: &'a [usize],
-    /// A bias takes up the means; without one the weights must give them too.
-    about_mean: bool,
-}
-
-impl Sources<'_> {
-    /// One system for each of `groups` groups of outputs, all of `d` inputs, over all chunks.
-    fn systems(&self, d: usize, outputs: usize, groups: usize) -> Result<Vec<Centred>> {
-        let count = self.lane.chunk_count();
-        let total: usize = (0..count).filter_map(|i| self.lane.shape(i, self.x)).map(|shape| self.rows.count(shape)).sum();
-        let step = row_step(total, d);
-        let own: Vec<usize> = (0..outputs).collect();
-        let each = outputs / groups.max(1);
-        let missing = |name: &str| Error::bad_input(format!("`{name}` was not computed during calibration"));
-        let sums = sum_groups(count, groups, d, each, |i, sums| {
-            let x = self.lane.get(i, self.x)?.ok_or_else(|| missing(self.x))?;
-            let t = self.original.get(i, self.target)?.ok_or_else(|| missing(self.target))?;
-            let other = match &self.minus {
-                Some(name) => Some(self.lane.get(i, name)?.ok_or_else(|| missing(name))?),
-                None => None,
-            };
-            let channels = x.shape().get(1).copied().unwrap_or(0) / groups.max(1);
-            for (g, sum) in sums.iter_mut().enumerate() {
-                let part = g * each..(g + 1) * each;
-                let mut targets = self.rows.targets(&t, step, &self.kept[part.clone()])?;
-                if let Some(other) = &other {
-                    let shortcut = self.rows.targets(other, step, &own[part])?;
-                    targets.iter_mut().zip(shortcut).for_each(|(t, s)| *t -= s);
-                }
-                let inputs = self.rows.inputs(&x, step, (groups > 1).then(|| g * channels..(g + 1) * channels))?;
-                sum.add(&inputs, &targets)?;
-            }
-            Ok(())
-        })?;
-        let finished = sums.iter().map(|sum| if self.about_mean { sum.centred() } else { sum.about_zero() }.filter(Centred::is_finite));
-        finished.collect::<Option<_>>().ok_or_else(|| {
-            Error::bad_input(format!("`{}` takes values that are not finite on the calibration samples", self.x))
-                .hint("clean the split `calibration`")
-        })
-    }
 }
