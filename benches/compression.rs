@@ -1,11 +1,11 @@
 //! What compression without training keeps of the shipped models' accuracy, beside what is asked of it.
 //!
 //! ```text
-//! cargo bench --bench compression -- [--quick] [--engine E] [--cifar DIR] [WORD…]
+//! cargo bench --bench compression -- [--quick] [--samples N] [--engine E] [--cifar DIR] [WORD…]
 //! ```
 //! Each variant is made with five draws of calibration images (2,000 of `calibration` and `train`, without labels) and judged on all
 //! test images by ONNX Runtime where its library is found, else by tract. `WORD…` picks the rows that contain all of them;
-//! `--quick`: one draw of 512 images, 2,000 test images. `--cifar`: a dataset folder with CIFAR-10, which is not shipped.
+//! `--quick`, to tune by: one draw of 512 images (`--samples N`: of so many), judged on the validation images. `--cifar`: a dataset folder with CIFAR-10, which is not shipped.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use joulefront::compress::Calibration;
@@ -74,6 +74,7 @@ const BESIDE: [&str; 9] = [
 /// What the command line says.
 struct Options {
     quick: bool,
+    samples: usize,
     engine: String,
     cifar: Option<PathBuf>,
     words: Vec<String>,
@@ -105,11 +106,12 @@ fn main() -> Result<()> {
 fn options() -> Options {
     let has_runtime = Program::find().is_ok_and(|p| engine::by_name("ort").and_then(|ort| find(&p, ort)).is_ok());
     let engine = if has_runtime { "ort" } else { "tract" };
-    let mut options = Options { quick: false, engine: engine.into(), cifar: None, words: Vec::new() };
+    let mut options = Options { quick: false, samples: 0, engine: engine.into(), cifar: None, words: Vec::new() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--quick" => options.quick = true,
+            "--samples" => options.samples = args.next().and_then(|n| n.parse().ok()).unwrap_or(0),
             "--engine" => options.engine = args.next().unwrap_or(options.engine),
             "--cifar" => options.cifar = args.next().map(PathBuf::from),
             // What `cargo bench` adds.
@@ -144,6 +146,7 @@ impl<'o> Bench<'o> {
     /// Makes the variant with each draw, and prints what came of it.
     fn row(&self, what: &str, least: Option<f64>) -> Result<()> {
         let (seeds, samples) = if self.options.quick { (1, 512) } else { (5, 2000) };
+        let samples = if self.options.samples > 0 { self.options.samples } else { samples };
         let recipe = recipe(what)?;
         let (mut found, mut seconds) = (Vec::new(), 0.0);
         for seed in 0..if recipe.is_original() { 1 } else { seeds } {
@@ -167,9 +170,9 @@ impl<'o> Bench<'o> {
         let folder = tempfile::tempdir().map_err(|e| Error::write(std::env::temp_dir(), e))?;
         let file = folder.path().join("variant.onnx");
         atomic::write(&file, bytes)?;
-        let split = self.data.split("test")?;
-        let labels = split.labels().ok_or_else(|| Error::bad_input("the test images have no labels"))?;
-        let count = if self.options.quick { split.len().min(2000) } else { split.len() };
+        let split = self.data.split(if self.options.quick { "validation" } else { "test" })?;
+        let labels = split.labels().ok_or_else(|| Error::bad_input("the images have no labels"))?;
+        let count = split.len();
         let what = Predict {
             model: file,
             engine: self.options.engine.clone(),

@@ -10,14 +10,17 @@ use super::note::Note;
 use super::prepare::prepare_to_prune;
 use super::pruned::{Cut, Pruned};
 use super::repair::{self, Plan};
+use super::sequential::ROUNDS;
 use crate::model::clean::{remove_dead, remove_no_ops};
 use crate::model::{Facts, Graph, Layer, layers};
 use crate::onnx::Model;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 
-/// Multiply–adds that one candidate of the search may take on samples: 400 of a model of 12.5 million each.
+/// Multiply–adds that one candidate of the search may take on samples: 400 of a model of 12.5 million each,
 const SEARCH_MACS: f64 = 5e9;
+/// and how many samples at least and at most.
+const SEARCH_SAMPLES: (f64, f64) = (64.0, 512.0);
 
 /// How much is to go.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,7 +88,7 @@ pub fn cut_channels_by(model: &Model, how: &ChannelPruning, calibration: Option<
             match &samples {
                 Some(Samples { few, judge: Some(judge), .. }) => budget.allocate(&mut |counts| {
                     let mut variant = surgery.cut(counts)?;
-                    surgery.refit(&mut variant, few)?;
+                    surgery.refit(&mut variant, few, 0)?;
                     judge.divergence(&variant.model)
                 })?,
                 _ => budget.allocate(&mut |counts| Ok(surgery.loss(counts)))?,
@@ -102,7 +105,7 @@ pub fn cut_channels_by(model: &Model, how: &ChannelPruning, calibration: Option<
     let mut variant = surgery.cut(&counts)?;
     if let Some(samples) = &samples {
         let plain = variant.model.clone();
-        let mut repairs = surgery.refit(&mut variant, &samples.fit)?;
+        let mut repairs = surgery.refit(&mut variant, &samples.fit, ROUNDS)?;
         repairs.retain(|n| !in_blocks.contains(&n.layer.as_str()));
         notes.extend(samples.judged(&mut variant.model, plain, repairs)?);
     }
@@ -144,7 +147,7 @@ struct Samples {
 
 impl Samples {
     fn new(all: &Calibration, original: &Model, macs: f64) -> Result<Self> {
-        let few = (SEARCH_MACS / macs.max(1.0)).max(64.0) as usize;
+        let few = (SEARCH_MACS / macs.max(1.0)).clamp(SEARCH_SAMPLES.0, SEARCH_SAMPLES.1) as usize;
         let whole = all.fitting(original)?;
         let (fit, judge) = match all.held_out()? {
             // A model that takes many samples at once may find too few of them.
@@ -212,9 +215,9 @@ impl Surgery<'_> {
     }
 
     /// Repairs it by sequential least squares.
-    fn refit(&self, variant: &mut Variant, samples: &Calibration) -> Result<Vec<Note>> {
+    fn refit(&self, variant: &mut Variant, samples: &Calibration, rounds: usize) -> Result<Vec<Note>> {
         let kept = |tensor: &str| Some(variant.kept.entries(&self.groups.axis(tensor)?.channels));
-        let plan = Plan { original: self.original, kept: &kept, support: &HashMap::new() };
+        let plan = Plan { original: self.original, kept: &kept, support: &HashMap::new(), rounds };
         repair::refit(&mut variant.model, &plan, samples)
     }
 }

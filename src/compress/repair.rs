@@ -2,7 +2,7 @@
 
 use super::calibration::Calibration;
 use super::note::Note;
-use super::sequential::{self, NO_SOLUTION, Outcome, Pair, Problem, fit_layers};
+use super::sequential::{NO_SOLUTION, Outcome, Pair, Problem, fit_layers};
 use crate::Result;
 use crate::model::Layer;
 use crate::onnx::Model;
@@ -16,11 +16,13 @@ pub(super) struct Plan<'a> {
     pub(super) kept: &'a dyn Fn(&str) -> Option<Vec<usize>>,
     /// Which weights of a layer may be non-zero, by constant name (`None`: all).
     pub(super) support: &'a HashMap<String, Vec<bool>>,
+    /// See [`Pair::rounds`].
+    pub(super) rounds: usize,
 }
 
 /// Fits all layers of `variant` in order; returns a note per layer with the relative error of its output.
 pub(super) fn refit(variant: &mut Model, plan: &Plan<'_>, calibration: &Calibration) -> Result<Vec<Note>> {
-    let pair = Pair { original: plan.original, kept: plan.kept, rounds: sequential::rounds() };
+    let pair = Pair { original: plan.original, kept: plan.kept, rounds: plan.rounds };
     let mut solve = |layer: &Layer, problem: &Problem| {
         let support = layer.weight.as_ref().and_then(|w| plan.support.get(&w.name));
         Ok(best(problem, support.map(Vec::as_slice)).ok_or(NO_SOLUTION))

@@ -91,6 +91,9 @@ fn read(
     let mut lines = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(LineLimit { inner: file, left: MAX_LINE_BYTES });
     let header = lines.headers().map_err(malformed)?.clone();
     let columns = find(&header)?;
+    if columns.is_empty() {
+        return Err(Error::bad_input("the table has no column to read beside its labels"));
+    }
     let mut spool = Spool::new(limits);
     let mut record = csv::StringRecord::new();
     let mut samples = 0;

@@ -11,7 +11,7 @@ use super::calibration::Calibration;
 use super::note::Note;
 use super::prepare::prepare_to_prune;
 use super::repair::{self, Plan};
-use super::sequential::{Problem, show_problems};
+use super::sequential::{Problem, ROUNDS, show_problems};
 use super::statistics::{matrix, tensor_from_matrix};
 use crate::model::{Facts, Graph, Layer, LayerKind, Weight, layers};
 use crate::onnx::Model;
@@ -114,7 +114,7 @@ pub fn prune_connections(model: &Model, how: &Sparsity, calibration: Option<&Cal
         support.insert(c.weight.name.clone(), keep);
     }
     if let Some(calibration) = calibration {
-        let plan = Plan { original: &original, kept: &|_| None, support: &support };
+        let plan = Plan { original: &original, kept: &|_| None, support: &support, rounds: ROUNDS };
         notes.extend(repair::refit(&mut variant, &plan, calibration)?);
     }
     Ok((variant, notes))

@@ -7,7 +7,7 @@ use crate::compress::calibration::Calibration;
 use crate::compress::divergence::{DIVERGENCE, Judge};
 use crate::compress::lanes::map_chunks;
 use crate::compress::note::Note;
-use crate::compress::sequential::{self, Answer, NO_SOLUTION, Pair, Problem, fit_layers};
+use crate::compress::sequential::{Answer, NO_SOLUTION, Pair, Problem, ROUNDS, fit_layers};
 use crate::compress::statistics::tensor_from_matrix;
 use crate::model::Layer;
 use crate::onnx::Model;
@@ -54,7 +54,7 @@ pub(super) fn prune(
         Ok(answer)
     };
     let mut variant = original.clone();
-    for outcome in fit_layers(&mut variant, &Pair { original, kept: &|_| None, rounds: sequential::rounds() }, calibration, &mut solve)? {
+    for outcome in fit_layers(&mut variant, &Pair { original, kept: &|_| None, rounds: ROUNDS }, calibration, &mut solve)? {
         let weights = candidates.iter().find(|c| Some(&c.weight.name) == outcome.weight.as_ref()).map_or(0, |c| c.w.len());
         notes.push(match (outcome.fitted, outcome.weight.as_ref().and_then(|w| kept.get(w))) {
             (Ok(fit), Some(keep)) => {

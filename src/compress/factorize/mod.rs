@@ -11,7 +11,7 @@ use super::divergence::{DIVERGENCE, Judge};
 use super::note::Note;
 use super::prepare::prepare_to_prune;
 use super::repair::{self, Plan};
-use super::sequential::{Problem, show_problems};
+use super::sequential::{Problem, ROUNDS, show_problems};
 use super::statistics::tensor_from_matrix;
 use crate::model::clean::remove_dead;
 use crate::model::{Facts, Graph, Layer, LayerKind, Weight, layers, totals};
@@ -94,7 +94,7 @@ pub fn factorize(model: &Model, how: &Factorization, calibration: &Calibration) 
         });
     }
     remove_dead(&mut variant);
-    let plan = Plan { original: &original, kept: &|_| None, support: &HashMap::new() };
+    let plan = Plan { original: &original, kept: &|_| None, support: &HashMap::new(), rounds: ROUNDS };
     let fitted = repair::refit(&mut variant, &plan, &calibration)?;
     notes.extend(fitted.into_iter().filter(|n| n.error.is_some()));
     Ok((variant, notes))

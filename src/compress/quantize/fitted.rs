@@ -6,7 +6,7 @@ use super::grid::{Grid, Row, Search};
 use super::weights::{BLOCK, granularity, nearest};
 use crate::Result;
 use crate::compress::calibration::Calibration;
-use crate::compress::sequential::{self, Answer, Fitted, NO_SOLUTION, Pair, Problem, fit_layers};
+use crate::compress::sequential::{Answer, Fitted, NO_SOLUTION, Pair, Problem, fit_layers};
 use crate::compress::statistics::{matrix, tensor_from_matrix};
 use crate::model::{Facts, Granularity, Graph, Layer, Weight, layers};
 use crate::onnx::Model;
@@ -52,7 +52,7 @@ pub(super) fn fit(variant: &mut Model, original: &Model, how: &Quantization<'_>,
         };
         Ok(solved.map(keep).ok_or(NO_SOLUTION))
     };
-    let outcomes = fit_layers(variant, &Pair { original, kept: &|_| None, rounds: sequential::rounds() }, &samples, &mut answer)?;
+    let outcomes = fit_layers(variant, &Pair { original, kept: &|_| None, rounds: 0 }, &samples, &mut answer)?;
     for outcome in outcomes {
         if let Some(entry) = outcome.weight.and_then(|name| on_grid.get_mut(&name)) {
             entry.fitted = outcome.fitted;

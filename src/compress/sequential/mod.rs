@@ -47,6 +47,10 @@ pub(super) type Answer = std::result::Result<Vec<f64>, &'static str>;
 /// Answers a layer's problem.
 pub(super) type Solver<'a> = dyn FnMut(&Layer, &Problem) -> Result<Answer> + 'a;
 
+/// [`Pair::rounds`] that pay for float weights: two took 90 % of zeros in resnet8 from 88.5 to 89.4 % of the validation images and 80 % in
+/// dscnn from 86.2 to 87.7, more nothing measurable. Weights on a coarse grid gain nothing.
+pub(super) const ROUNDS: usize = 2;
+
 /// Why a layer is left as it is when H with its ridge cannot be factored.
 pub(super) const NO_SOLUTION: &str = "its least-squares system has no solution";
 
@@ -156,11 +160,6 @@ pub(super) fn show_problems(
     fit_layers(&mut original.clone(), &Pair { original, kept: &|_| None, rounds: 0 }, calibration, &mut solve)
 }
 
-/// See [`Pair::rounds`].
-pub(super) fn rounds() -> usize {
-    std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(2)
-}
-
 /// Fits one layer and writes its new weights and bias into the model and the lane.
 fn fit_layer(
     model: &mut Model,
@@ -190,7 +189,11 @@ fn fit_layer(
         LayerKind::DepthwiseConv | LayerKind::GroupedConv => node.int("group").and_then(|g| usize::try_from(g).ok()).unwrap_or(1),
         _ => 1,
     };
-    let (minus, about_mean) = (target.summand(model)?, target.bias.is_some());
+    let minus = match target.summand(model) {
+        Ok(minus) => minus,
+        Err(why) => return Ok(Err(why.to_owned())),
+    };
+    let about_mean = target.bias.is_some();
     let inputs = current.len() / outputs.max(1);
     let shape = sources::Shape { inputs, outputs, groups };
     let sources = Sources { lane, original, x, target: &target.tensor, minus, rows: &rows, kept: &kept, about_mean, shape };

@@ -1,9 +1,9 @@
 //! What a layer is fitted to: a tensor of the original.
 
+use crate::Result;
 use crate::compress::activation::{self, Bounds};
 use crate::model::{Facts, Graph, Layer, LayerKind, layers};
 use crate::onnx::Model;
-use crate::{Error, Result};
 use std::collections::HashMap;
 
 /// Which of the original's tensors a layer is fitted to.
@@ -53,14 +53,13 @@ impl Target {
         Some(target)
     }
 
-    /// The other summand by the variant's name: there it may have passed through a quantizer.
-    pub(super) fn summand(&self, variant: &Model) -> Result<Option<String>> {
+    /// The other summand by the variant's name: there it may have passed through a quantizer. `Err` says why there is none: the variant may
+    /// do without the whole branch.
+    pub(super) fn summand(&self, variant: &Model) -> Result<Option<String>, &'static str> {
         let Some(input) = self.minus else { return Ok(None) };
         let graph = Graph::new(variant);
-        let node = graph.producer(&self.tensor).map(|n| graph.node(n));
-        let name =
-            node.and_then(|n| n.input.get(input)).ok_or_else(|| Error::bad_input(format!("nothing adds up to `{}`", self.tensor)))?;
-        Ok(Some(name.clone()))
+        let node = graph.producer(&self.tensor).map(|n| graph.node(n)).filter(|n| n.op_type() == "Add");
+        node.and_then(|n| n.input.get(input)).cloned().map(Some).ok_or("nothing is added to its output any more")
     }
 }
 

@@ -117,6 +117,13 @@ fn formats() -> [(Vec<u8>, Reader); 5] {
     ]
 }
 
+#[test]
+fn a_table_of_nothing_but_labels_is_refused() {
+    let read = |text: &str| table::samples(text.as_bytes(), &table::Columns::All, Some("b"), false, up_to(1 << 16)).map(tensor);
+    refused(read("b"), "no column to read");
+    refused(read("b\n1\n"), "no column to read");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
