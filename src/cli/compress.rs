@@ -85,6 +85,9 @@ pub(super) struct Args {
     layer: Vec<String>,
 }
 
+/// Calibration samples that are read at once.
+const PART: usize = 64;
+
 /// What is pruned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Granularity {
@@ -199,7 +202,7 @@ fn calibration(args: &Args, file: &ModelFile, recipe: &Recipe, global: &Global) 
         return without("note: no calibration samples: they are floats of a single input, in the split `calibration`");
     }
     let count = usize::try_from(args.calibration_samples).unwrap_or(usize::MAX);
-    Calibration::new(data.input()?.name(), &data.calibration(count, args.calibration_seed)?).map(Some)
+    Calibration::from_parts(data.input()?.name(), data.calibration_parts(count, args.calibration_seed, PART)?).map(Some)
 }
 
 /// The variant in the form that was asked for, or that its engine gets; as it is when neither was named.

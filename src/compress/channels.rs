@@ -149,15 +149,15 @@ impl Samples {
     fn new(all: &Calibration, original: &Model, macs: f64) -> Result<Self> {
         let few = (SEARCH_MACS / macs.max(1.0)).clamp(SEARCH_SAMPLES.0, SEARCH_SAMPLES.1) as usize;
         let whole = all.fitting(original)?;
-        let (fit, judge) = match all.held_out()? {
+        let (fit, judge) = match all.held_out(8) {
             // A model that takes many samples at once may find too few of them.
-            Some((fit, held)) => match (fit.fitting(original), held.first(few)?.fitting(original)) {
+            Some((fit, held)) => match (fit.fitting(original), held.first(few).fitting(original)) {
                 (Ok(fit), Ok(held)) => (fit.into_owned(), Some(Judge::new(original, held.into_owned())?)),
                 _ => (whole.into_owned(), None),
             },
             None => (whole.into_owned(), None),
         };
-        let few = fit.first(few)?.fitting(original)?.into_owned();
+        let few = fit.first(few).fitting(original)?.into_owned();
         Ok(Samples { fit, few, judge })
     }
 
@@ -277,5 +277,35 @@ fn describe(groups: &Groups, layer_list: &[Layer], counts: &[usize], notes: &mut
             None if counts[g] == group.channels => Note::skipped(&names, format!("all {} channels stay at this share", group.channels)),
             None => Note::changed(&names, format!("{} → {} channels", group.channels, counts[g])),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::tensor::Tensor;
+
+    #[test]
+    fn a_repair_that_harms_is_undone_and_said() {
+        let original = Model::load("models/fashion-mlp.onnx").unwrap();
+        let images = Tensor::f32([32, 1, 28, 28], (0..32 * 784).map(|i| (i * 7919 % 256) as f32 / 255.0).collect::<Vec<_>>()).unwrap();
+        let all = Calibration::new("input", &images).unwrap();
+        let samples = Samples::new(&all, &original, 1e6).unwrap();
+        let mut worse = original.clone();
+        let name = original.graph().initializer.iter().find(|t| t.dims.len() == 2).unwrap().name().to_owned();
+        let weights = Graph::new(&original).constant(&name).unwrap().unwrap();
+        worse.set_constant(&name, &Tensor::f32(weights.shape(), vec![0.0; weights.len()]).unwrap()).unwrap();
+        let repair = || vec![Note::changed("layer", "refitted")];
+
+        let mut model = worse.clone();
+        let notes = samples.judged(&mut model, original.clone(), repair()).unwrap();
+        assert!(notes.len() == 1 && notes[0].detail.starts_with("the repair was undone: on 4 samples held out"), "{notes:?}");
+        assert_eq!(model.to_bytes().unwrap(), original.to_bytes().unwrap());
+
+        let mut model = original.clone();
+        let notes = samples.judged(&mut model, worse, repair()).unwrap();
+        assert!(notes.len() == 2 && notes[1].detail.starts_with("answers on 4 samples held out: divergence"), "{notes:?}");
+        assert_eq!(model.to_bytes().unwrap(), original.to_bytes().unwrap());
     }
 }

@@ -1,7 +1,6 @@
 //! How far a variant's answers are from the original's, on samples that nothing was fitted to.
 
 use super::calibration::Calibration;
-use super::lanes::map_chunks;
 use crate::exec::Executor;
 use crate::onnx::Model;
 use crate::tensor::Tensor;
@@ -67,7 +66,7 @@ impl Judge {
 fn answers(model: &Model, samples: &Calibration, outputs: &[String]) -> Result<Vec<Vec<Tensor>>> {
     let executor = Executor::new(model)?;
     let wanted: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    map_chunks(samples.chunks(), |_, x| {
+    samples.map(|_, x| {
         let mut found = executor.run(&[(samples.input(), x)], &wanted)?;
         outputs.iter().map(|o| found.remove(o).ok_or_else(|| Error::bad_input(format!("`{o}` was not computed")))).collect()
     })

@@ -128,7 +128,7 @@ pub(super) fn by_least_squares(model: &Model, groups: &Groups, layers: &[Layer],
 fn eliminators(model: &Model, groups: &Groups, layers: &[Layer], calibration: &Calibration) -> Result<HashMap<usize, Eliminator>> {
     let wanted: Vec<usize> = groups.prunable().flat_map(|(_, g)| g.consumers.iter().copied()).collect();
     let graph = Graph::new(model);
-    let mut lane = Lane::new(model, calibration.input(), calibration.chunks())?;
+    let mut lane = Lane::new(model, calibration)?;
     let mut found = HashMap::new();
     for (number, layer) in layers.iter().enumerate().filter(|(n, _)| wanted.contains(n)) {
         let Ok((node, weight)) = layer.editable() else { continue };

@@ -4,6 +4,7 @@
 //! variant's, whose inputs are what its layers really see. Chunks have a fixed size and sums are merged in order, so the
 //! result does not depend on the number of threads.
 
+use super::calibration::Calibration;
 use super::spool::{Spool, Waiting};
 use crate::Result;
 use crate::exec;
@@ -30,7 +31,7 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Starts before the first node, with the input's chunks in place.
-    pub(super) fn new(model: &Model, input: &str, chunks: &[Tensor]) -> Result<Self> {
+    pub(super) fn new(model: &Model, samples: &Calibration) -> Result<Self> {
         let graph = Graph::new(model);
         let mut constants = HashMap::new();
         for t in &model.graph().initializer {
@@ -45,8 +46,8 @@ impl Lane {
             });
         }
         let spool = Spool::new();
-        let place = |c: &Tensor| Ok(HashMap::from([(input.to_owned(), spool.keep(c.clone())?)]));
-        let chunks = chunks.iter().map(place).collect::<Result<_>>()?;
+        let place = |i: usize| Ok(HashMap::from([(samples.input().to_owned(), spool.keep(samples.get(i)?)?)]));
+        let chunks = (0..samples.portions()).map(place).collect::<Result<_>>()?;
         let (nodes, opset, pinned) = (graph.nodes().to_vec(), model.opset(), HashSet::new());
         Ok(Lane { nodes, opset, constants, chunks, spool, last_use, pinned, next: 0 })
     }

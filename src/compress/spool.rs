@@ -6,11 +6,11 @@ use crate::{Error, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::sync::{Mutex, PoisonError};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that one spool keeps in memory.
-const BUDGET: u64 = 256 << 20;
+const BUDGET: u64 = 96 << 20;
 
 /// Where tensors wait.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Spool {
 #[derive(Debug, Default)]
 struct State {
     in_memory: u64,
-    file: Option<File>,
+    file: Option<Arc<File>>,
     end: u64,
     holes: HashMap<u64, Vec<u64>>,
 }
@@ -42,7 +42,7 @@ impl Spool {
         Self::with_budget(BUDGET)
     }
 
-    fn with_budget(budget: u64) -> Self {
+    pub(super) fn with_budget(budget: u64) -> Self {
         Spool { budget, state: Mutex::default() }
     }
 
@@ -58,7 +58,6 @@ impl Spool {
             state.in_memory += size;
             return Ok(Waiting::Memory(tensor));
         }
-        let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let at = match state.holes.get_mut(&size).and_then(Vec::pop) {
             Some(at) => at,
             None => {
@@ -66,7 +65,14 @@ impl Spool {
                 state.end - size
             }
         };
-        write(&mut state, at, &raw).map_err(|e| Error::write(std::env::temp_dir(), e))?;
+        let file = match &state.file {
+            Some(file) => Arc::clone(file),
+            None => Arc::clone(state.file.insert(Arc::new(tempfile::tempfile().map_err(|e| Error::write(std::env::temp_dir(), e))?))),
+        };
+        // The place is ours alone: others may write and read meanwhile.
+        drop(state);
+        let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        file.write_all_at(&raw, at).map_err(|e| Error::write(std::env::temp_dir(), e))?;
         Ok(Waiting::File { shape: tensor.shape().to_vec(), at })
     }
 
@@ -79,10 +85,10 @@ impl Spool {
             Waiting::Memory(tensor) => return Ok(Cow::Borrowed(tensor)),
             Waiting::File { shape, at } => (shape, *at),
         };
+        let file = self.state.lock().unwrap_or_else(PoisonError::into_inner).file.clone();
         let mut raw = vec![0; bytes(shape.iter().product()) as usize];
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        read(&mut state, at, &mut raw).map_err(|e| Error::read(std::env::temp_dir(), e))?;
-        drop(state);
+        let file = file.ok_or_else(|| Error::bad_input("nothing was written to the temporary file"))?;
+        file.read_exact_at(&mut raw, at).map_err(|e| Error::read(std::env::temp_dir(), e))?;
         let (values, _) = raw.as_chunks::<4>();
         Tensor::f32(shape.clone(), values.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>()).map(Cow::Owned)
     }
@@ -113,21 +119,6 @@ impl Waiting {
 
 fn bytes(elements: usize) -> u64 {
     4 * elements as u64
-}
-
-fn write(state: &mut State, at: u64, raw: &[u8]) -> std::io::Result<()> {
-    let file = match &mut state.file {
-        Some(file) => file,
-        none => none.insert(tempfile::tempfile()?),
-    };
-    file.seek(SeekFrom::Start(at))?;
-    file.write_all(raw)
-}
-
-fn read(state: &mut State, at: u64, raw: &mut [u8]) -> std::io::Result<()> {
-    let file = state.file.as_mut().ok_or_else(|| std::io::Error::other("nothing was written"))?;
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(raw)
 }
 
 #[cfg(test)]

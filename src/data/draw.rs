@@ -23,6 +23,18 @@ impl Dataset {
     /// # Errors
     /// There is no split `calibration`, it cannot be read, or its values are not float32.
     pub fn calibration(&self, count: usize, seed: Option<u64>) -> Result<Tensor> {
+        let parts = self.calibration_parts(count, seed, usize::MAX)?.collect::<Result<Vec<Tensor>>>()?;
+        let sample = parts.first().map(|p| p.shape()[1..].to_vec());
+        let sample = sample.ok_or_else(|| Error::bad_input("the calibration split is empty"))?;
+        let samples: usize = parts.iter().map(|p| p.shape()[0]).sum();
+        Tensor::f32([&[samples], &sample[..]].concat(), parts.iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// The same samples in parts of `portion` at most, each read when it is asked for.
+    ///
+    /// # Errors
+    /// As [`Dataset::calibration`].
+    pub fn calibration_parts(&self, count: usize, seed: Option<u64>, portion: usize) -> Result<impl Iterator<Item = Result<Tensor>>> {
         let calibration = self.split("calibration")?;
         let own = calibration.len();
         let more = (seed.is_some() || count > own) && self.splits().any(|s| s == "train");
@@ -33,16 +45,9 @@ impl Dataset {
         }
         order.truncate(count);
         let (first, rest): (Vec<usize>, Vec<usize>) = order.into_iter().partition(|&i| i < own);
-        let mut parts = Vec::new();
-        if !first.is_empty() {
-            parts.push(calibration.gather(first)?);
-        }
-        if let Some(train) = train.filter(|_| !rest.is_empty()) {
-            parts.push(train.gather(rest.into_iter().map(|i| i - own))?);
-        }
-        let sample = parts.first().map(|p| p.shape()[1..].to_vec());
-        let sample = sample.ok_or_else(|| Error::bad_input("the calibration split is empty"))?;
-        let samples: usize = parts.iter().map(|p| p.shape()[0]).sum();
-        Tensor::f32([&[samples], &sample[..]].concat(), parts.iter().map(Tensor::as_f32).collect::<Result<Vec<_>>>()?.concat())
+        let parts = |samples: Vec<usize>| samples.chunks(portion.max(1)).map(<[usize]>::to_vec).collect::<Vec<_>>();
+        let rest = parts(rest.into_iter().map(|i| i - own).collect());
+        let first = parts(first).into_iter().map(move |part| calibration.gather(part));
+        Ok(first.chain(train.into_iter().flat_map(move |t| rest.clone().into_iter().map(move |part| t.gather(part)))))
     }
 }

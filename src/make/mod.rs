@@ -43,6 +43,9 @@ impl Variant {
     }
 }
 
+/// Multiply–adds of a sample above which weights of 8 bits are rounded to nearest unless asked otherwise.
+const LARGE: u64 = 100_000_000;
+
 /// Makes the variant of `original` (whose file is `bytes`) that `recipe` describes. The original recipe gives the file
 /// itself, byte for byte. The same recipe, model and samples give the same bytes, whatever the number of threads.
 ///
@@ -78,7 +81,12 @@ pub fn make(original: &Model, bytes: &[u8], recipe: &Recipe, calibration: Option
                     Some(_) => Some(Activations { range, samples: calibration.ok_or_else(no_samples)? }),
                     None => None,
                 };
-                let fit = calibration.filter(|_| method == WeightMethod::LeastSquares);
+                let nearest = match method {
+                    WeightMethod::Rtn => true,
+                    WeightMethod::LeastSquares => false,
+                    WeightMethod::Auto => weight_bits == 8 && before.macs.at_least > LARGE,
+                };
+                let fit = calibration.filter(|_| !nearest);
                 quantize(&model, &Quantization { weight_bits, granularity, activations, fit })
             }
         }

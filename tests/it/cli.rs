@@ -144,11 +144,11 @@ fn activations_need_samples_and_their_recipe_comes_back() {
     assert_eq!(by_options["output_sha256"], by_file["output_sha256"]);
     let refused = |args: &[&str], words: &[&str]| joulefront(&[&start(&a)[..], args].concat()).refused(2, words);
     let both = ["--weight-bits", "8", "--activation-bits", "8"];
-    refused(&[&both[..], &["--data", "none"]].concat(), &["only with calibration samples", "--data DIR"]);
+    refused(&[&both[..], &["--data", "none"]].concat(), &["needs calibration samples", "--data DIR"]);
     refused(&["--weight-bits", "8", "--activation-bits", "4"], &["4 bits cannot be used for activations"]);
     refused(&["--activation-bits", "8"], &["--weight-bits"]);
     let cifar = joulefront(&[&["compress", "models/cifar-resnet8.onnx", "-o", &a][..], &both].concat());
-    cifar.refused(2, &["only with calibration samples", "--data DIR"]);
+    cifar.refused(2, &["needs calibration samples", "--data DIR"]);
 }
 
 #[test]

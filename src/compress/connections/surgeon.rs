@@ -88,7 +88,7 @@ fn spread(
     calibration: &Calibration,
     notes: &mut Vec<Note>,
 ) -> Result<HashMap<String, usize>> {
-    let outputs = Judge::new(original, calibration.first(DIVERGENCE)?)?;
+    let outputs = Judge::new(original, calibration.first(DIVERGENCE))?;
     let mut found: HashMap<String, Vec<(usize, f64)>> = HashMap::new();
     each_problem(original, candidates, calibration, notes, &mut |c, problem| {
         let Some(ranking) = Ranking::new(problem, &c.w, None)? else { return Ok(Err(NO_SOLUTION)) };

@@ -50,7 +50,7 @@ pub fn factorize(model: &Model, how: &Factorization, calibration: &Calibration) 
     }
     let (original, mut notes) = prepare_to_prune(model, true)?;
     let calibration = calibration.fitting(&original)?;
-    let outputs = Judge::new(&original, calibration.first(DIVERGENCE)?)?;
+    let outputs = Judge::new(&original, calibration.first(DIVERGENCE))?;
     let mut splits: Vec<Split> = Vec::new();
     let outcomes = show_problems(&original, &calibration, &mut |layer, problem| {
         let mut split = match Split::new(layer, problem, how) {

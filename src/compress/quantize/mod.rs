@@ -101,7 +101,7 @@ pub fn quantize(model: &Model, how: &Quantization<'_>) -> Result<(Model, Vec<Not
     notes.extend(convert(&mut original, how.granularity)?);
     let mut variant = original.clone();
     let activations = how.activations.map(|a| integer_activations(&mut variant, &a)).transpose()?;
-    let on_grid = how.fit.map(|samples| fitted::fit(&mut variant, &original, how, samples)).transpose()?.unwrap_or_default();
+    let (on_grid, said) = how.fit.map(|samples| fitted::fit(&mut variant, &original, how, samples)).transpose()?.unwrap_or_default();
     let mut done = integer_weights(&mut variant, how, &on_grid)?;
     if let Some((refused, _)) = &activations {
         integer_biases(&mut variant, done.iter_mut().flatten(), refused)?;
@@ -109,6 +109,7 @@ pub fn quantize(model: &Model, how: &Quantization<'_>) -> Result<(Model, Vec<Not
     remove_dead(&mut variant);
     notes.extend(done.into_iter().map(|layer| layer.map_or_else(|note| note, |l| l.note)));
     notes.extend(activations.map(|(_, note)| note));
+    notes.extend(said);
     Ok((variant, notes))
 }
 

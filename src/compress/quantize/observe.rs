@@ -26,13 +26,13 @@ pub(super) fn histograms(model: &Model, tensors: &[&str], samples: &Calibration)
         state[i].add(t.as_f32()?).map_err(|e| e.context(format!("`{}` on the calibration samples", tensors[i])))
     };
     // One state for each part, so that memory is bounded; any division gives the same counts.
-    let chunks = samples.chunks();
-    let parts = PARTS.min(chunks.len());
-    let parts: Vec<Range<usize>> = (0..parts).map(|p| chunks.len() * p / parts..chunks.len() * (p + 1) / parts).collect();
+    let portions = samples.portions();
+    let parts = PARTS.min(portions);
+    let parts: Vec<Range<usize>> = (0..parts).map(|p| portions * p / parts..portions * (p + 1) / parts).collect();
     let counted = map_chunks(&parts, |_, part| {
         let mut sum = start();
-        for chunk in &chunks[part.clone()] {
-            for state in executor.observe(&[(samples.input(), chunk)], tensors, start, see)? {
+        for portion in part.clone() {
+            for state in executor.observe(&[(samples.input(), &samples.get(portion)?)], tensors, start, see)? {
                 merge(&mut sum, &state);
             }
         }
@@ -48,15 +48,12 @@ fn merge(into: &mut [Histogram], from: &[Histogram]) {
 }
 
 fn check(samples: &Calibration) -> Result<()> {
-    let count: usize = samples.chunks().iter().map(|c| c.shape()[0]).sum();
+    let count = samples.len();
     let hint = "a few hundred samples like those the model will see are enough";
     if count < FEWEST {
         return Err(Error::bad_input(format!("{count} samples are too few to know the ranges of activations from")).hint(hint));
     }
-    let mut values = samples.values()?;
-    let first = values.next().unwrap_or(0.0);
-    let alike = values.all(|v| v == first);
-    if alike {
+    if samples.is_constant() {
         return Err(Error::bad_input("all values of the calibration samples are the same").hint(hint));
     }
     Ok(())

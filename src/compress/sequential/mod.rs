@@ -122,12 +122,12 @@ impl Problem {
 /// # Errors
 /// A node cannot be evaluated, or values that are not finite occur.
 pub(super) fn fit_layers(variant: &mut Model, pair: &Pair<'_>, calibration: &Calibration, solve: &mut Solver<'_>) -> Result<Vec<Outcome>> {
-    let batch = calibration.chunks()[0].shape()[0];
+    let batch = calibration.portion();
     let facts = Facts::infer(variant, batch)?;
     let list = layers(&Graph::new(variant), &facts)?;
     let mut targets = Target::all(pair.original, batch)?;
-    let mut original = Lane::new(pair.original, calibration.input(), calibration.chunks())?;
-    let mut lane = Lane::new(variant, calibration.input(), calibration.chunks())?;
+    let mut original = Lane::new(pair.original, calibration)?;
+    let mut lane = Lane::new(variant, calibration)?;
     targets.values().for_each(|t| original.pin(&t.tensor));
     let by_node: HashMap<usize, &Layer> = list.iter().filter_map(|l| Some((l.node?, l))).collect();
     let mut outcomes = Vec::new();
