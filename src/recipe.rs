@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn quantization_says_what_is_not_the_default() {
-        let method = WeightMethod::LeastSquares;
+        let method = WeightMethod::Auto;
         let quantize = |activation_bits, granularity, range| Step::Quantize { weight_bits: 8, activation_bits, granularity, range, method };
         #[track_caller]
         fn check(step: Step, toml: &str, options: &str, shown: &str, lowering: &str) {

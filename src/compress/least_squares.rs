@@ -4,15 +4,12 @@
 //! weights are (G + rW₀)(H + rI)⁻¹, and the bias is refit exactly: b = mean(t) − W·mean(x).
 
 use super::lanes::map_chunks;
-use super::statistics::Centred;
+use super::statistics::{Centred, ROUNDING};
 use faer::prelude::Solve;
 use faer::{Mat, Side};
 
 /// Ridge as a share of the mean diagonal of H.
 const RIDGE: f64 = 1e-3;
-
-/// Relative error of moments that were summed in single precision.
-const ROUNDING: f64 = 1e-5;
 
 impl Centred {
     /// What is added to the diagonal of H, pulling the weights towards those they had.

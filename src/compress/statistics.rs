@@ -21,6 +21,9 @@ pub(super) struct Moments {
     pub(super) targets: Targets,
 }
 
+/// Relative error of moments that were summed in single precision.
+pub(super) const ROUNDING: f64 = 1e-5;
+
 /// Raw sums in which the targets occur.
 #[derive(Debug, Clone)]
 pub(super) struct Targets {
@@ -86,8 +89,11 @@ impl Moments {
         }
         let Targets { d, o, ref tx, ref tt, .. } = self.targets;
         let n = self.n;
-        let h = (0..d * d).map(|i| self.xx[i] / n - mean_x[i / d] * mean_x[i % d]).collect();
-        let g = (0..o * d).map(|i| tx[i] / n - mean_t[i / d] * mean_x[i % d]).collect();
+        // Of an input that hardly varies, what is left is the rounding of two large numbers' difference.
+        let varies: Vec<bool> = (0..d).map(|i| self.xx[i * d + i] / n > (1.0 + ROUNDING) * mean_x[i] * mean_x[i]).collect();
+        let or_zero = |known: bool, value: f64| if known { value } else { 0.0 };
+        let h = (0..d * d).map(|i| or_zero(varies[i / d] && varies[i % d], self.xx[i] / n - mean_x[i / d] * mean_x[i % d])).collect();
+        let g = (0..o * d).map(|i| or_zero(varies[i % d], tx[i] / n - mean_t[i / d] * mean_x[i % d])).collect();
         let var_t = (0..o).map(|i| (tt[i] / n - mean_t[i] * mean_t[i]).max(0.0)).collect();
         Some(Centred { d, o, h, g, var_t, mean_x, mean_t })
     }

@@ -272,7 +272,7 @@ fn a_table_holds_samples_and_labels() {
     refused(with("5", "inf"), "line 3, column `b`");
     refused(with(",7", ""), "line 3 has 4 columns, the header has 5");
     refused(with(",d", ",d,e"), "line 2 has 5 columns, the header has 6");
-    refused(Folder::new(&text).with("t.csv", b"a,kind\n1,0\n").split("t"), "no column to read beside its labels");
+    refused(Folder::new(&text).with("t.csv", b"a,kind\n1,0\n").split("t"), "do not have the 4 elements");
     refused(Folder::new(&text).with("t.csv", b"kind\n0\n").split("t"), "no column to read beside its labels");
     refused(Folder::new(&text).with("t.csv", b"").split("t"), "there is no column `kind`");
     refused(Folder::new(&text).with("t.csv", b"a,b,kind,c,d\n\xff,1,2,3,4\n").split("t"), "line 2 is not UTF-8 text");

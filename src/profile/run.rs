@@ -255,7 +255,11 @@ fn energy(result: Result<Measurement>, batch: usize) -> Result<Interval> {
 fn alone(layer: Result<Interval>, row: &Row, nothing: &Result<Interval>) -> Result<Check> {
     let nothing = nothing.as_ref().map_err(|e| Error::environment(format!("a run of nothing is not known: {e}")))?;
     let apportioned = row.energy.ok_or_else(|| Error::environment("the whole has no energy"))?;
-    Ok(Check::new(apportioned, layer?, *nothing))
+    let layer = layer?;
+    if layer.value <= nothing.value {
+        return Err(Error::environment("alone it takes no more than a run of nothing"));
+    }
+    Ok(Check::new(apportioned, layer, *nothing))
 }
 
 #[cfg(test)]
@@ -285,6 +289,14 @@ mod tests {
             energy: None,
             check: None,
         }
+    }
+
+    #[test]
+    fn a_layer_that_takes_no_more_than_a_run_of_nothing_is_not_checked() {
+        let row = Row { energy: Some(exactly(1e-3)), ..row("layer", 0.1) };
+        let check = |layer: f64| alone(Ok(exactly(layer)), &row, &Ok(exactly(1e-4)));
+        assert!(check(9e-5).unwrap_err().to_string().contains("no more than a run of nothing"));
+        assert!(check(1.1e-3).is_ok());
     }
 
     /// A whole of 1 ms and layers that take 60, 30 and 8 % of it, on a counter as computers have it; `watts` above idle.

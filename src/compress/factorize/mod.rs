@@ -53,7 +53,7 @@ pub fn factorize(model: &Model, how: &Factorization, calibration: &Calibration) 
     let outputs = Judge::new(&original, calibration.first(DIVERGENCE))?;
     let mut splits: Vec<Split> = Vec::new();
     let outcomes = show_problems(&original, &calibration, &mut |layer, problem| {
-        let mut split = match Split::new(layer, problem, how) {
+        let mut split = match Split::new(layer, problem, how, calibration.portion()) {
             Ok(split) => split,
             Err(why) => return Ok(Err(why)),
         };
@@ -138,7 +138,8 @@ struct Split {
 }
 
 impl Split {
-    fn new(layer: &Layer, problem: &Problem, how: &Factorization) -> Result<Self, &'static str> {
+    /// `batch`: of how many samples the layer's multiply–adds are.
+    fn new(layer: &Layer, problem: &Problem, how: &Factorization, batch: usize) -> Result<Self, &'static str> {
         const NO_MATRIX: &str = "its weights are no one matrix";
         let ([c], Ok((node, weight)), Ok(&macs)) = (problem.systems.as_slice(), layer.editable(), layer.macs.as_ref()) else {
             return Err(NO_MATRIX);
@@ -146,7 +147,7 @@ impl Split {
         if !matches!(layer.kind, LayerKind::Conv | LayerKind::Gemm | LayerKind::MatMul) {
             return Err(NO_MATRIX);
         }
-        let (o, d, macs) = (c.o, c.d, macs as f64);
+        let (o, d, macs) = (c.o, c.d, macs as f64 / batch as f64);
         let positions = macs / (o * d) as f64;
         let low_rank = LowRank::new(c, &problem.current).ok_or(NO_MATRIX)?;
         let mut forms = Vec::new();

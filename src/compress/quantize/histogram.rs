@@ -35,7 +35,31 @@ impl Histogram {
     ///
     /// # Errors
     /// One of them is not finite; nothing is counted then.
+    #[cfg(test)]
     pub(super) fn add(&mut self, values: &[f32]) -> Result<()> {
+        self.add_every(values, 1)
+    }
+
+    /// Takes `values` into the range, and counts each `step`th of them.
+    ///
+    /// # Errors
+    /// One of them is not finite; nothing is counted then.
+    pub(super) fn add_every(&mut self, values: &[f32], step: usize) -> Result<()> {
+        self.widen(values)?;
+        if step > 1 {
+            let some: Vec<f32> = values.iter().step_by(step).copied().collect();
+            self.count(&some);
+        } else {
+            self.count(values);
+        }
+        Ok(())
+    }
+
+    /// Takes `values` into the range without counting them.
+    ///
+    /// # Errors
+    /// One of them is not finite; the range is as it was then.
+    pub(super) fn widen(&mut self, values: &[f32]) -> Result<()> {
         let seen = Ends::of(values);
         if !seen.finite
             && let Some(bad) = values.iter().find(|v| !v.is_finite())
@@ -43,7 +67,13 @@ impl Histogram {
             return Err(Error::bad_input(format!("a value is {bad}")));
         }
         self.cover(seen.low, seen.high);
+        Ok(())
+    }
+
+    /// Counts values within the range.
+    fn count(&mut self, values: &[f32]) {
         // Zeros are counted with the others first: a branch for them would be guessed wrongly every other time behind a Relu.
+        let zeros = values.iter().filter(|v| **v == 0.0).count() as u64;
         let zero = usize::try_from(-self.first).unwrap_or(0);
         match u32::try_from(-self.exponent).ok().filter(|e| *e < 127) {
             Some(_) => count(&mut self.counts, values, power_of_two(-self.exponent) as f32, self.first as i32),
@@ -53,9 +83,8 @@ impl Histogram {
                 values.iter().for_each(|&v| self.counts[((f64::from(v) * per_unit).floor() as i64 - first) as usize] += 1);
             }
         }
-        self.counts[zero] -= seen.zeros;
-        self.zeros += seen.zeros;
-        Ok(())
+        self.counts[zero] -= zeros;
+        self.zeros += zeros;
     }
 
     /// Adds the counts of other values of the same tensor, or of one that shares its code.
@@ -125,7 +154,6 @@ impl Histogram {
 struct Ends {
     low: f32,
     high: f32,
-    zeros: u64,
     finite: bool,
 }
 
@@ -133,28 +161,18 @@ impl Ends {
     /// In lanes, so that it runs on vectors.
     fn of(values: &[f32]) -> Self {
         const LANES: usize = 16;
-        let (mut low, mut high, mut zeros, mut bad) = ([0.0f32; LANES], [0.0f32; LANES], 0u64, false);
-        for run in values.chunks(LANES * 4096) {
-            let (mut zero, mut odd) = ([0u32; LANES], [0u32; LANES]);
-            let (whole, rest) = run.as_chunks::<LANES>();
-            for lane in whole {
-                for (i, &v) in lane.iter().enumerate() {
-                    low[i] = if v < low[i] { v } else { low[i] };
-                    high[i] = if v > high[i] { v } else { high[i] };
-                    zero[i] += u32::from(v == 0.0);
-                    odd[i] |= u32::from(!v.is_finite());
-                }
+        let (mut low, mut high, mut odd) = ([0.0f32; LANES], [0.0f32; LANES], [0u32; LANES]);
+        let (whole, rest) = values.as_chunks::<LANES>();
+        for lane in whole {
+            for (i, &v) in lane.iter().enumerate() {
+                low[i] = if v < low[i] { v } else { low[i] };
+                high[i] = if v > high[i] { v } else { high[i] };
+                odd[i] |= u32::from(!v.is_finite());
             }
-            for &v in rest {
-                (low[0], high[0]) = (low[0].min(v), high[0].max(v));
-                zero[0] += u32::from(v == 0.0);
-                odd[0] |= u32::from(!v.is_finite());
-            }
-            zeros += zero.iter().map(|&z| u64::from(z)).sum::<u64>();
-            bad |= odd.iter().any(|&o| o != 0);
         }
-        let (low, high) = (low.into_iter().fold(0.0, f32::min), high.into_iter().fold(0.0, f32::max));
-        Ends { low, high, zeros, finite: !bad }
+        let finite = odd.iter().all(|&o| o == 0) && rest.iter().all(|v| v.is_finite());
+        let (low, high) = (low.iter().chain(rest).copied().fold(0.0, f32::min), high.iter().chain(rest).copied().fold(0.0, f32::max));
+        Ends { low, high, finite }
     }
 }
 
@@ -162,7 +180,8 @@ impl Ends {
 fn count(counts: &mut [u64], values: &[f32], per_unit: f32, first: i32) {
     // Neighbouring values often fall into one bin: each of four takes a count of its own, so that none waits for another.
     const APART: usize = 4;
-    let mut apart = vec![[0u32; APART]; counts.len()];
+    let bins = counts.len();
+    let mut apart = vec![0u32; APART * bins];
     let bin = |v: f32| {
         let x = v * per_unit;
         // Floor without a call: truncated, and one less where that went up.
@@ -173,13 +192,13 @@ fn count(counts: &mut [u64], values: &[f32], per_unit: f32, first: i32) {
         let (whole, rest) = run.as_chunks::<APART>();
         for four in whole {
             for (i, &v) in four.iter().enumerate() {
-                apart[bin(v)][i] += 1;
+                apart[i * bins + bin(v)] += 1;
             }
         }
-        rest.iter().for_each(|&v| apart[bin(v)][0] += 1);
-        for (count, apart) in counts.iter_mut().zip(&mut apart) {
-            *count += apart.iter().map(|&c| u64::from(c)).sum::<u64>();
-            *apart = [0; APART];
+        rest.iter().for_each(|&v| apart[bin(v)] += 1);
+        for counted in apart.chunks_exact_mut(bins) {
+            counts.iter_mut().zip(&*counted).for_each(|(count, &c)| *count += u64::from(c));
+            counted.fill(0);
         }
     }
 }

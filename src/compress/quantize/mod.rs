@@ -220,7 +220,7 @@ fn codes(model: &Model, placement: &Placement, how: &Activations<'_>) -> Result<
     let counted: Vec<&Site> = placement.sites.iter().filter(|s| !s.repeats).collect();
     let names: Vec<&str> = counted.iter().map(|s| s.tensor.as_str()).collect();
     let mut groups = vec![Histogram::new(); placement.bounds.len()];
-    for (site, histogram) in counted.iter().zip(observe::histograms(model, &names, how.samples)?) {
+    for (site, histogram) in counted.iter().zip(observe::histograms(model, &names, how.samples, how.range)?) {
         groups[site.group].merge(&histogram);
     }
     let code = |(group, h): (usize, &Histogram)| {

@@ -5,6 +5,7 @@ use crate::compress::calibration::Calibration;
 use crate::compress::lanes::map_chunks;
 use crate::exec::{Executor, PARTS};
 use crate::onnx::Model;
+use crate::recipe::ActivationRange;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::ops::Range;
@@ -12,18 +13,27 @@ use std::ops::Range;
 /// Samples below which ranges would be those of the samples, not of the data.
 const FEWEST: usize = 16;
 
-/// A histogram of each of `tensors` over all samples. Memory does not grow with their number.
+/// Values of one tensor in one portion of samples of which all are counted; of more, each fifth: what is next to a value is like it.
+const ALL: usize = 1 << 17;
+
+/// A histogram of each of `tensors` over all samples, or only its range if that is all that `method` asks for. Memory does not grow with their
+/// number.
 ///
 /// # Errors
 /// There are too few samples or all their values are the same, a tensor takes a value that is not finite (the message names it),
 /// or a node cannot be evaluated.
-pub(super) fn histograms(model: &Model, tensors: &[&str], samples: &Calibration) -> Result<Vec<Histogram>> {
+pub(super) fn histograms(model: &Model, tensors: &[&str], samples: &Calibration, method: ActivationRange) -> Result<Vec<Histogram>> {
     let samples = samples.fitting(model)?;
     check(&samples)?;
     let executor = Executor::new(model)?;
     let start = || vec![Histogram::new(); tensors.len()];
     let see = |state: &mut Vec<Histogram>, i: usize, t: &Tensor| {
-        state[i].add(t.as_f32()?).map_err(|e| e.context(format!("`{}` on the calibration samples", tensors[i])))
+        let values = t.as_f32()?;
+        let seen = match method {
+            ActivationRange::MinMax => state[i].widen(values),
+            _ => state[i].add_every(values, if values.len() > ALL { 5 } else { 1 }),
+        };
+        seen.map_err(|e| e.context(format!("`{}` on the calibration samples", tensors[i])))
     };
     // One state for each part, so that memory is bounded; any division gives the same counts.
     let portions = samples.portions();
