@@ -59,7 +59,8 @@ const ASKED: [(&str, &[(&str, f64)]); 5] = [
 ];
 
 /// Cheap choices, and lower ranks, that are shown beside with nothing asked of them.
-const BESIDE: [&str; 9] = [
+const BESIDE: [&str; 10] = [
+    "macs-30% by-4",
     "w4 rtn",
     "w3 rtn",
     "50% magnitude",
@@ -187,7 +188,7 @@ impl<'o> Bench<'o> {
     }
 }
 
-/// `w4` and `w8a8`, `50%` and `2:4`, with a method behind; `macs-50%`, also with `w8a8` behind; `factors-30%`; `original`.
+/// `w4` and `w8a8`, `50%` and `2:4`, with a method behind; `macs-50%`, also with `w8a8` or `by-4` (steps of 4 channels) behind; `factors-30%`; `original`.
 fn recipe(what: &str) -> Result<Recipe> {
     let (amount, method) = what.split_once(' ').unwrap_or((what, ""));
     let unknown = || Error::bad_input(format!("`{what}` is no variant"));
@@ -203,7 +204,8 @@ fn recipe(what: &str) -> Result<Recipe> {
     } else if amount == "w8a8" {
         Step::quantize_all()
     } else if let Some(gone) = amount.strip_prefix("macs-") {
-        Step::PruneChannels { macs: Some(share(gone)?), channels: None, round_to: DEFAULT_ROUND_TO }
+        let round_to = if method == "by-4" { 4 } else { DEFAULT_ROUND_TO };
+        Step::PruneChannels { macs: Some(share(gone)?), channels: None, round_to }
     } else if let Some(gone) = amount.strip_prefix("factors-") {
         let form = match method {
             "low-rank" => FactorForm::LowRank,
