@@ -11,7 +11,7 @@ use super::calibration::Calibration;
 use super::note::Note;
 use super::prepare::prepare_to_prune;
 use super::repair::{self, Plan};
-use super::sequential::{Problem, ROUNDS, show_problems};
+use super::sequential::{Problem, ROUNDS, Seen, show_problems};
 use super::statistics::{matrix, tensor_from_matrix};
 use crate::model::{Facts, Graph, Layer, LayerKind, Weight, layers};
 use crate::onnx::Model;
@@ -205,7 +205,7 @@ fn each_problem(
     candidates: &mut Vec<Candidate<'_>>,
     calibration: &Calibration,
     notes: &mut Vec<Note>,
-    see: &mut dyn FnMut(&Candidate<'_>, &Problem) -> Result<std::result::Result<(), &'static str>>,
+    see: &mut dyn FnMut(&Candidate<'_>, &Problem) -> Result<Seen>,
 ) -> Result<()> {
     let mut refused: HashMap<String, String> = HashMap::new();
     {

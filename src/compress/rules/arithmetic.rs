@@ -131,10 +131,8 @@ impl Step<'_, '_> {
             return self.freeze_all(t, &format!("`{label}` changes their number"));
         }
         // The sizes that a Resize is given, one for each axis.
-        if self.node.op_type() == "Resize" && !self.name(3).is_empty() {
-            if self.node.ints("axes").is_some() || !self.count(t, 3, &layout) {
-                return self.freeze_all(t, &format!("the sizes of `{label}` are computed in the graph"));
-            }
+        if self.node.op_type() == "Resize" && !self.name(3).is_empty() && (self.node.ints("axes").is_some() || !self.count(t, 3, &layout)) {
+            return self.freeze_all(t, &format!("the sizes of `{label}` are computed in the graph"));
         }
         t.set(self.output(), layout);
     }

@@ -44,6 +44,9 @@ pub(super) struct Problem {
 /// A layer's weights (outputs × inputs), or why it is left as it is.
 pub(super) type Answer = std::result::Result<Vec<f64>, &'static str>;
 
+/// Whether a layer was taken, or why not.
+pub(super) type Seen = std::result::Result<(), &'static str>;
+
 /// Answers a layer's problem.
 pub(super) type Solver<'a> = dyn FnMut(&Layer, &Problem) -> Result<Answer> + 'a;
 
@@ -154,7 +157,7 @@ pub(super) fn fit_layers(variant: &mut Model, pair: &Pair<'_>, calibration: &Cal
 pub(super) fn show_problems(
     original: &Model,
     calibration: &Calibration,
-    see: &mut dyn FnMut(&Layer, &Problem) -> Result<std::result::Result<(), &'static str>>,
+    see: &mut dyn FnMut(&Layer, &Problem) -> Result<Seen>,
 ) -> Result<Vec<Outcome>> {
     let mut solve = |layer: &Layer, problem: &Problem| Ok(see(layer, problem)?.map(|()| problem.current.clone()));
     fit_layers(&mut original.clone(), &Pair { original, kept: &|_| None, rounds: 0 }, calibration, &mut solve)
