@@ -1,8 +1,10 @@
 //! `joulefront compress`: one variant, and what was done to each layer.
 
+mod touched;
+
 use super::inputs::{ModelFile, SHIPPED_DATA, shipped};
 use super::{Global, print, print_json, say, text, values};
-use crate::compress::{Calibration, Note};
+use crate::compress::Calibration;
 use crate::data::Dataset;
 use crate::lower::{Form, lower, suggested};
 use crate::make::{Variant, make};
@@ -14,6 +16,7 @@ use crate::tensor::DType;
 use crate::{Error, Result, atomic, engine};
 use serde_json::json;
 use std::path::PathBuf;
+use touched::Shares;
 
 /// Make one compressed variant.
 #[derive(Debug, clap::Args)]
@@ -134,7 +137,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<()> {
     let variant = make(&file.model, &file.bytes()?, &recipe, calibration.as_ref())?;
     let (form, variant) = lowered(args, variant)?;
     atomic::write(&args.output, &variant.bytes)?;
-    if global.json { print_json(as_json(args, &file, &recipe, form, &variant)) } else { print(&as_text(args, &file, &recipe, &variant)?) }
+    if global.json { print_json(as_json(args, &file, &recipe, form, &variant)?) } else { print(&as_text(args, &file, &recipe, &variant)?) }
 }
 
 fn recipe(args: &Args) -> Result<Recipe> {
@@ -219,8 +222,9 @@ fn lowered(args: &Args, variant: Variant) -> Result<(Option<Form>, Variant)> {
     Ok((Some(form), variant.rewritten(&lowered.model, lowered.notes)?))
 }
 
-fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, form: Option<Form>, variant: &Variant) -> serde_json::Value {
-    json!({
+fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, form: Option<Form>, variant: &Variant) -> Result<serde_json::Value> {
+    let touched = Shares::of(&file.model)?.touched(&variant.notes);
+    Ok(json!({
         "model": file.path.display().to_string(),
         "model_sha256": file.sha256,
         "output": args.output.display().to_string(),
@@ -234,7 +238,13 @@ fn as_json(args: &Args, file: &ModelFile, recipe: &Recipe, form: Option<Form>, v
         "sparsity": variant.totals.sparsity,
         "pruning_ratio": variant.pruning_ratio,
         "layers": variant.notes,
-    })
+        "touched": {
+            "layers": touched.layers,
+            "of_layers": touched.of_layers,
+            "params_share": touched.share.params,
+            "macs_share": touched.share.macs,
+        },
+    }))
 }
 
 fn as_text(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) -> Result<String> {
@@ -242,7 +252,9 @@ fn as_text(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) ->
     let change = |a: f64, b: f64| if a > 0.0 { format!("{:+.1} %", 100.0 * (b / a - 1.0)).replace('-', "−") } else { String::new() };
     let (t0, t1) = (&before.totals, &variant.totals);
     let mut out = format!("{}: {recipe}\n\n", args.output.display());
-    out += &notes(&variant.notes);
+    let shares = Shares::of(&file.model)?;
+    out += &shares.lines(&variant.notes);
+    out += &format!("\n{}\n", shares.touched(&variant.notes));
     let rows = [
         ("multiply–adds", text::macs(&t0.macs), text::macs(&t1.macs), change(t0.macs.at_least as f64, t1.macs.at_least as f64)),
         ("parameters", text::count(t0.params), text::count(t1.params), change(t0.params as f64, t1.params as f64)),
@@ -255,15 +267,4 @@ fn as_text(args: &Args, file: &ModelFile, recipe: &Recipe, variant: &Variant) ->
     out += &text::table(&["", "original", "variant", "change"], &rows);
     out += &format!("\nsha256 {}\n", variant.sha256);
     Ok(out)
-}
-
-/// One line per layer: what, or why not.
-fn notes(notes: &[Note]) -> String {
-    use crate::compress::Action;
-    let line = |n: &Note| match n.action {
-        Action::Step => format!("  {}\n", n.detail),
-        Action::Changed => format!("  {}: {}\n", n.layer, n.detail),
-        Action::Skipped => format!("  {}: left alone: {}\n", n.layer, n.detail),
-    };
-    notes.iter().map(line).collect()
 }

@@ -142,6 +142,7 @@ fn activations_need_samples_and_their_recipe_comes_back() {
     std::fs::write(path("r.json"), by_options["recipe"].to_string()).unwrap();
     let by_file = joulefront(&[&start(&b)[..], &["--recipe", &path("r.json"), "--json"]].concat()).json();
     assert_eq!(by_options["output_sha256"], by_file["output_sha256"]);
+    assert_eq!((&by_options["touched"]["layers"], &by_options["touched"]["macs_share"]), (&3.into(), &1.0.into()));
     let refused = |args: &[&str], words: &[&str]| joulefront(&[&start(&a)[..], args].concat()).refused(2, words);
     let both = ["--weight-bits", "8", "--activation-bits", "8"];
     refused(&[&both[..], &["--data", "none"]].concat(), &["needs calibration samples", "--data DIR"]);

@@ -13,8 +13,9 @@ use std::ops::Range;
 /// Samples below which ranges would be those of the samples, not of the data.
 const FEWEST: usize = 16;
 
-/// Values of one tensor in one portion of samples of which all are counted; of more, each fifth: what is next to a value is like it.
-const ALL: usize = 1 << 17;
+/// Values that a tensor has in one sample of which all are counted; of more, each fifth: what is next to a value is like it. (By sample,
+/// so that the counts do not depend on the order of the samples.)
+const ALL: usize = 1 << 16;
 
 /// A histogram of each of `tensors` over all samples, or only its range if that is all that `method` asks for. Memory does not grow with their
 /// number.
@@ -31,7 +32,10 @@ pub(super) fn histograms(model: &Model, tensors: &[&str], samples: &Calibration,
         let values = t.as_f32()?;
         let seen = match method {
             ActivationRange::MinMax => state[i].widen(values),
-            _ => state[i].add_every(values, if values.len() > ALL { 5 } else { 1 }),
+            _ => match values.len() / t.shape().first().copied().unwrap_or(1).max(1) {
+                sample if sample > ALL => values.chunks(sample).try_for_each(|sample| state[i].add_every(sample, 5)),
+                _ => state[i].add_every(values, 1),
+            },
         };
         seen.map_err(|e| e.context(format!("`{}` on the calibration samples", tensors[i])))
     };
